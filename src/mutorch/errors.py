@@ -1,0 +1,86 @@
+"""Every error that mutorch raises on purpose.
+
+Each class is also the builtin exception that users of the older libraries catch at that place, so
+`except ValueError` keeps working; catch `MutorchError` for all of them.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class MutorchError(Exception):
+    """Base of all errors raised by mutorch."""
+
+    def __str__(self) -> str:
+        # KeyError would show the repr of its message, with quotes.
+        return str(self.args[0]) if self.args else ""
+
+
+class ChoiceError(MutorchError, ValueError, AssertionError):
+    """A choice that its decision does not allow."""
+
+
+class FixedError(MutorchError, AttributeError, RuntimeError):
+    """A change asked of a mutable that is already fixed."""
+
+
+class DerivedError(MutorchError, RuntimeError):
+    """A derived value asked for what only its sources can do, or derived from nothing."""
+
+
+class SpaceError(MutorchError, ValueError):
+    """An architecture or a definition that does not fit its search space."""
+
+
+class RegistryError(MutorchError, KeyError):
+    """A name that a registry does not hold, or holds already."""
+
+
+class ConfigError(MutorchError, ValueError):
+    """A configuration that cannot be read or built."""
+
+
+class BudgetError(MutorchError, ValueError):
+    """A budget that is written wrongly."""
+
+
+class InfeasibleBudgetError(BudgetError):
+    """A budget that no architecture of the space meets."""
+
+
+class CostError(MutorchError, RuntimeError):
+    """A model whose costs cannot be put into an exact table."""
+
+
+class ExportError(MutorchError, RuntimeError):
+    """A model that cannot be made plain."""
+
+
+class LoadError(MutorchError, RuntimeError):
+    """A file that does not fit the model it is loaded into."""
+
+
+class ResumeError(MutorchError, RuntimeError):
+    """A log or checkpoint that belongs to another run."""
+
+
+class MissingExtraError(MutorchError, ImportError):
+    """An optional library that is not installed; the message has the install line."""
+
+
+def nearest(name: object, allowed: Iterable[object], limit: int = 10) -> str:
+    """The sentence that ends an error about an unknown name: near misses first, then what exists.
+
+    Example:
+        >>> nearest("conv33", ["conv3", "conv5", "skip"])
+        "did you mean 'conv3'? allowed: 'conv3', 'conv5', 'skip'"
+    """
+    options = list(allowed)
+    if not options:
+        return "none are allowed here"
+    texts = {str(option): option for option in options}
+    close = difflib.get_close_matches(str(name), list(texts), n=3, cutoff=0.5)
+    shown = ", ".join(repr(option) for option in options[:limit])
+    more = f" and {len(options) - limit} more" if len(options) > limit else ""
+    hint = f"did you mean {' or '.join(repr(texts[text]) for text in close)}? " if close else ""
+    return f"{hint}allowed: {shown}{more}"
