@@ -1,0 +1,1 @@
+"""Make any PyTorch model searchable, train it once, search it under a budget, take home a plain model."""

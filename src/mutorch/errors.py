@@ -24,11 +24,15 @@ class FixedError(MutorchError, AttributeError, RuntimeError):
     """A change asked of a mutable that is already fixed."""
 
 
+class StateError(MutorchError, RuntimeError):
+    """Something asked for before what it needs was done."""
+
+
 class DerivedError(MutorchError, RuntimeError):
     """A derived value asked for what only its sources can do, or derived from nothing."""
 
 
-class SpaceError(MutorchError, ValueError):
+class SpaceError(MutorchError, ValueError, AssertionError):
     """An architecture or a definition that does not fit its search space."""
 
 
@@ -73,7 +77,7 @@ def nearest(name: object, allowed: Iterable[object], limit: int = 10) -> str:
 
     Example:
         >>> nearest("conv33", ["conv3", "conv5", "skip"])
-        "did you mean 'conv3'? allowed: 'conv3', 'conv5', 'skip'"
+        "did you mean 'conv3' or 'conv5'? allowed: 'conv3', 'conv5', 'skip'"
     """
     options = list(allowed)
     if not options:

@@ -1,0 +1,94 @@
+"""Which mutables a function reads: found through what it holds on to, and rebound when a model is copied."""
+
+import copy
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from .base import BaseMutable
+
+
+def find_sources(*functions: object) -> list[BaseMutable[Any, Any]]:
+    """The source mutables that these functions hold on to, each once, in order of discovery.
+
+    Looks through closure variables, the globals that the code names, default arguments, `functools.partial`, bound
+    methods, attributes of callable objects, dict keys and values, and other containers; a derived mutable contributes
+    its own sources. A module that is no mutable is not searched: a function that holds a whole model reads one of its
+    mutables, not all.
+    """
+    found: dict[int, BaseMutable[Any, Any]] = {}
+    for module in _modules_held(functions, set()):
+        if isinstance(module, BaseMutable):
+            for source in getattr(module, "sources", (module,)):
+                found.setdefault(id(source), source)
+    return list(found.values())
+
+
+def rebind(held: Any, memo: dict[int, Any]) -> Any:
+    """A deep copy of `held` in which functions read the copied modules.
+
+    `copy.deepcopy` returns functions as they are, so that a copied model would go on reading the original's mutables.
+    """
+    if not isinstance(held, types.FunctionType) or not any(True for _ in _modules_held(held, set())):
+        return copy.deepcopy(held, memo)
+    if id(held) in memo:
+        return memo[id(held)]
+    cells = tuple(types.CellType(rebind(cell.cell_contents, memo)) for cell in held.__closure__ or ())
+    defaults = rebind(held.__defaults__, memo)
+    named = {name: rebind(value, memo) for name, value in _globals_with_mutables(held).items()}
+    scope = {**held.__globals__, **named} if named else held.__globals__
+    copied = types.FunctionType(held.__code__, scope, held.__name__, defaults, cells)
+    copied.__kwdefaults__ = rebind(held.__kwdefaults__, memo)
+    memo[id(held)] = copied
+    return copied
+
+
+def _modules_held(held: object, seen: set[int]) -> Iterator[nn.Module]:
+    if id(held) in seen or held is None or isinstance(held, str | bytes | type):
+        return
+    seen.add(id(held))
+    if isinstance(held, nn.Module):
+        yield held
+    for part in _parts(held):
+        yield from _modules_held(part, seen)
+
+
+def _parts(held: object) -> Iterable[object]:
+    match held:
+        case nn.ModuleList() | nn.Sequential() | nn.ModuleDict():
+            return list(held.children())
+        case nn.Module():
+            return []
+        case types.FunctionType():
+            cells = [cell.cell_contents for cell in held.__closure__ or () if _is_filled(cell)]
+            return [*cells, *_globals_with_mutables(held).values(), held.__defaults__, held.__kwdefaults__]
+        case types.MethodType():
+            return [held.__self__, held.__func__]
+        case partial():
+            return [held.func, held.args, held.keywords]
+        case Mapping():
+            return [*held.keys(), *held.values()]
+        case list() | tuple() | set() | frozenset():
+            return held
+    return list(vars(held).values()) if callable(held) and hasattr(held, "__dict__") else []
+
+
+def _globals_with_mutables(function: types.FunctionType) -> dict[str, object]:
+    """What a function in a notebook cell or a script reads: mutables, or containers of some, that are global names."""
+    named = {name: function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__}
+    return {
+        name: value
+        for name, value in named.items()
+        if isinstance(value, nn.Module | list | tuple | dict) and find_sources(value)
+    }
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        _ = cell.cell_contents
+    except ValueError:  # a variable that is assigned later
+        return False
+    return True

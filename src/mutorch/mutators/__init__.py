@@ -1,0 +1,8 @@
+"""One architecture for the whole model."""
+
+from .groups import CustomGroups as CustomGroups
+from .groups import Place as Place
+from .groups import find_places as find_places
+from .groups import group as group
+from .mutator import Mutator as Mutator
+from .mutator import unwrap as unwrap

@@ -1,0 +1,167 @@
+"""The mutables of a model, found by their paths and grouped into decisions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from mutorch.errors import SpaceError, nearest
+from mutorch.mutables import BaseMutable, DerivedMutable, MutableModule
+from mutorch.space import Decision, SearchSpace
+
+CustomGroups = Sequence[Sequence[str]] | Mapping[str, Sequence[str]]
+"""Mutables to decide together, by path or alias: lists (named by their first member), or name to list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One mutable where it stands.
+
+    Attributes:
+        path: the module's qualified name in the model.
+        inside: the `(path of a module mutable, choice)` pairs of the candidates that it sits in, outermost first.
+    """
+
+    path: str
+    mutable: BaseMutable[Any, Any]
+    inside: tuple[tuple[str, str], ...]
+
+
+def find_places(model: nn.Module) -> list[Place]:
+    """Every source mutable of the model at every place where it stands, in the order of `named_modules`.
+
+    A derived mutable stands for those of its sources that are no modules of the model themselves, under its own path.
+    """
+    places = list(_walk(model, "", ()))
+    in_tree = {id(place.mutable) for place in places}
+    found: list[Place] = []
+    for place in places:
+        if not isinstance(place.mutable, DerivedMutable):
+            found.append(place)
+            continue
+        loose = [source for source in place.mutable.sources if id(source) not in in_tree]
+        for number, source in enumerate(loose):
+            path = place.path if len(loose) == 1 else f"{place.path}.{number}"
+            found.append(Place(path, source, place.inside))
+    return found
+
+
+def group(
+    model: nn.Module, custom_groups: CustomGroups | None = None
+) -> tuple[SearchSpace, dict[str, list[BaseMutable[Any, Any]]]]:
+    """The search space of a model, and which mutables each decision sets. The model is only read.
+
+    Decisions are named by custom group, else by alias, else by the path of the module, and ordered by first appearance.
+
+    Errors:
+        SpaceError: no mutable at all; members of one group with different choices; a custom group that names nothing
+            in the model, or a mutable twice; two groups with one name.
+    """
+    places = find_places(model)
+    if not places:
+        seen = sum(1 for _ in model.modules())
+        raise SpaceError(
+            f"the model has no mutables: {seen} modules seen in {type(model).__name__}, none is a OneShotMutableOP, a "
+            "MutableValue or another BaseMutable; put one where something may change"
+        )
+    names = _names(places, custom_groups)
+    members: dict[str, dict[int, BaseMutable[Any, Any]]] = {}
+    for place in places:
+        members.setdefault(names[id(place.mutable)], {})[id(place.mutable)] = place.mutable
+    groups = {name: list(found.values()) for name, found in members.items()}
+    by_path = {place.path: names[id(place.mutable)] for place in places}
+    conditions: dict[str, list[tuple[str, str] | None]] = {}
+    for place in places:
+        # Only the innermost candidate is asked about: whether that one matters is its own decision's condition.
+        innermost = (by_path[place.inside[-1][0]], place.inside[-1][1]) if place.inside else None
+        conditions.setdefault(names[id(place.mutable)], []).append(innermost)
+    return SearchSpace(_decision(name, groups[name], conditions[name]) for name in groups), groups
+
+
+def _walk(module: nn.Module, path: str, inside: tuple[tuple[str, str], ...]) -> Iterator[Place]:
+    if isinstance(module, BaseMutable):
+        yield Place(path, module, inside)
+    candidates: object = module.candidates if isinstance(module, MutableModule) else None
+    for name, child in module.named_children():
+        child_path = f"{path}.{name}" if path else name
+        if isinstance(child, nn.ModuleDict) and child is candidates:
+            for choice, candidate in child.items():
+                yield from _walk(candidate, f"{child_path}.{choice}", (*inside, (path, choice)))
+        else:
+            yield from _walk(child, child_path, inside)
+
+
+def _names(places: Sequence[Place], custom_groups: CustomGroups | None) -> dict[int, str]:
+    """The decision's name of every mutable, by the mutable's id."""
+    own: dict[int, str] = {}
+    legal: dict[str, dict[int, BaseMutable[Any, Any]]] = {}
+    for place in places:
+        mutable = place.mutable
+        own.setdefault(id(mutable), mutable.alias or place.path)
+        for key in {place.path, mutable.alias or place.path}:
+            legal.setdefault(key, {})[id(mutable)] = mutable
+    custom = _custom_names(legal, custom_groups or {})
+    for place in places:
+        name, alias = own[id(place.mutable)], place.mutable.alias
+        if id(place.mutable) not in custom and name in custom.values():
+            raise SpaceError(f"custom group {name!r} has the name of another decision; give it one of its own")
+        if alias is None and len({m.alias for m in legal[place.path].values()}) > 1:
+            raise SpaceError(f"alias {place.path!r} is also the path of another mutable; rename the alias")
+    return own | custom
+
+
+def _custom_names(
+    legal: Mapping[str, Mapping[int, BaseMutable[Any, Any]]], custom_groups: CustomGroups
+) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for name, keys in _named(custom_groups):
+        for key in keys:
+            if key not in legal:
+                raise SpaceError(f"custom group {name!r} names {key!r}, which is no mutable; {nearest(key, legal)}")
+            for mutable in legal[key]:
+                if mutable in names:
+                    raise SpaceError(f"custom group {name!r} takes {key!r}, which is in {names[mutable]!r} already")
+                names[mutable] = name
+    return names
+
+
+def _named(custom_groups: CustomGroups) -> Iterator[tuple[str, Sequence[str]]]:
+    if isinstance(custom_groups, Mapping):
+        yield from custom_groups.items()
+        return
+    for keys in custom_groups:
+        if isinstance(keys, str) or not keys:
+            raise SpaceError(f"a custom group is a non-empty list of paths or aliases, got {keys!r}")
+        yield keys[0], keys
+
+
+def _decision(
+    name: str, mutables: Sequence[BaseMutable[Any, Any]], conditions: Sequence[tuple[str, str] | None]
+) -> Decision:
+    first = mutables[0]
+    for other in mutables[1:]:
+        if list(other.choices) != list(first.choices):
+            raise SpaceError(
+                f"decision {name!r} is shared by mutables with different choices: {list(first.choices)} "
+                f"and {list(other.choices)}; give them different aliases or the same choices"
+            )
+    always = None in conditions
+    largest, smallest = _extremes(first)
+    default = first.current_choice if not isinstance(first, MutableModule) else first.choices[0]
+    return Decision(
+        name=name,
+        choices=tuple(first.choices),
+        default=default,
+        largest=largest,
+        smallest=smallest,
+        when=() if always else tuple(dict.fromkeys(c for c in conditions if c is not None)),
+    )
+
+
+def _extremes(mutable: BaseMutable[Any, Any]) -> tuple[Any, Any]:
+    """The candidates with the most and the fewest parameters; values order themselves."""
+    if not isinstance(mutable, MutableModule) or not mutable.candidates:
+        return None, None
+    sizes = {name: sum(p.numel() for p in module.parameters()) for name, module in mutable.candidates.items()}
+    return max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
