@@ -1,0 +1,28 @@
+"""The table of what a config can name without any import, and the registries that read it."""
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from .registry import Registry
+
+MODEL_MODULES = {
+    "OneShotMutableOP": "mutorch.mutables",
+    "MutableValue": "mutorch.mutables",
+    "OneShotMutableValue": "mutorch.mutables",
+    "Mutator": "mutorch.mutators",
+    "ShuffleBlock": "mutorch.models",
+    "ShuffleXception": "mutorch.models",
+    "MBBlock": "mutorch.models",
+    "Identity": "mutorch.models",
+    "SearchableShuffleNetV2": "mutorch.models",
+    "SearchableMobileNetV2": "mutorch.models",
+    "ImageClassifier": "mutorch.models",
+    "LinearClsHead": "mutorch.models",
+    "ChainNet": "mutorch.models",
+}
+"""Class name -> the module that has it. The module is imported when the class is first built."""
+
+DATASET_MODULES = {"ClutteredDigits": "mutorch.testing"}
+
+MODELS = Registry("models", kind=nn.Module, builtins=MODEL_MODULES, torch_names=nn)
+DATASETS = Registry("datasets", kind=Dataset, builtins=DATASET_MODULES)
