@@ -4,5 +4,6 @@ from .groups import CustomGroups as CustomGroups
 from .groups import Place as Place
 from .groups import find_places as find_places
 from .groups import group as group
+from .groups import walk as walk
 from .mutator import Mutator as Mutator
 from .mutator import unwrap as unwrap

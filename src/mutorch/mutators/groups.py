@@ -33,7 +33,7 @@ def find_places(model: nn.Module) -> list[Place]:
 
     A derived mutable stands for those of its sources that are no modules of the model themselves, under its own path.
     """
-    places = list(_walk(model, "", ()))
+    places = [Place(path, m, inside) for path, m, inside in walk(model) if isinstance(m, BaseMutable)]
     in_tree = {id(place.mutable) for place in places}
     found: list[Place] = []
     for place in places:
@@ -79,17 +79,21 @@ def group(
     return SearchSpace(_decision(name, groups[name], conditions[name]) for name in groups), groups
 
 
-def _walk(module: nn.Module, path: str, inside: tuple[tuple[str, str], ...]) -> Iterator[Place]:
-    if isinstance(module, BaseMutable):
-        yield Place(path, module, inside)
+def walk(
+    module: nn.Module, path: str = "", inside: tuple[tuple[str, str], ...] = ()
+) -> Iterator[tuple[str, nn.Module, tuple[tuple[str, str], ...]]]:
+    """Every module with its path and the candidates that it sits in; a module that stands at two places comes twice."""
+    yield path, module, inside
     candidates: object = module.candidates if isinstance(module, MutableModule) else None
-    for name, child in module.named_children():
+    for name, child in module._modules.items():
+        if child is None:
+            continue
         child_path = f"{path}.{name}" if path else name
         if isinstance(child, nn.ModuleDict) and child is candidates:
             for choice, candidate in child.items():
-                yield from _walk(candidate, f"{child_path}.{choice}", (*inside, (path, choice)))
+                yield from walk(candidate, f"{child_path}.{choice}", (*inside, (path, choice)))
         else:
-            yield from _walk(child, child_path, inside)
+            yield from walk(child, child_path, inside)
 
 
 def _names(places: Sequence[Place], custom_groups: CustomGroups | None) -> dict[int, str]:

@@ -2,6 +2,7 @@
 
 from .class_path import str2class as str2class
 from .divisible import make_divisible as make_divisible
+from .evaluating import evaluating as evaluating
 from .latest_checkpoint import find_latest_checkpoint as find_latest_checkpoint
 from .multi_processes import setup_multi_processes as setup_multi_processes
 from .optional_library import get_package_placeholder as get_package_placeholder

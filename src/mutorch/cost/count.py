@@ -1,0 +1,57 @@
+"""The costs of a plain model."""
+
+from dataclasses import dataclass
+from itertools import chain
+
+from torch import nn
+
+from .example_inputs import ExampleInputs
+from .observe import Convention, observe
+
+MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What one model costs on its example inputs.
+
+    Attributes:
+        macs: multiply-adds of one forward.
+        params: parameters, shared ones once.
+        act_mem_mb: the tensors that one forward makes, in MB (10^6 bytes): what training keeps, at most.
+        size_mb: parameters and buffers, in MB: what a file takes.
+    """
+
+    macs: int
+    params: int
+    act_mem_mb: float
+    size_mb: float
+
+    @property
+    def flops(self) -> int:
+        """Two per multiply-add."""
+        return 2 * self.macs
+
+    def __getitem__(self, metric: str) -> float:
+        return float(getattr(self, metric))
+
+
+def count(model: nn.Module, example_inputs: ExampleInputs, *, convention: Convention = "mac") -> Costs:
+    """The costs of `model` on `example_inputs`, as given: a batch of 8 costs eight times one image.
+
+    Args:
+        convention: `"mac"`, equal to `torch.utils.flop_counter` / 2, or `"mmr"`; see `mutorch.cost.conventions`.
+
+    Example:
+        >>> import torch
+        >>> count(nn.Conv2d(3, 32, 3), torch.zeros(1, 3, 224, 224)).macs
+        42581376
+    """
+    observation = observe(model, example_inputs, convention=convention)
+    tensors = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    return Costs(
+        macs=observation.flops.total() // 2,
+        params=sum(parameter.numel() for parameter in model.parameters()),
+        act_mem_mb=observation.activation_bytes.total() / MEGABYTE,
+        size_mb=sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) / MEGABYTE,
+    )

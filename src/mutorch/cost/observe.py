@@ -1,0 +1,215 @@
+"""One forward, observed: what each operation costs, in which module, inside which candidates."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+from torch.utils.flop_counter import flop_registry
+
+from mutorch.errors import CostError, nearest
+from mutorch.mutables import MutableModule
+from mutorch.utils import evaluating
+
+from .conventions import mmr_extra
+from .example_inputs import ExampleInputs, call
+
+Convention = Literal["mac", "mmr"]
+Context = tuple[tuple[str, str], ...]
+"""The `(decision, choice)` pairs that must hold for an operation to run, outermost first."""
+
+
+@dataclass(slots=True)
+class Observation:
+    """What one forward costs.
+
+    Attributes:
+        flops: by context and innermost module, two per multiply-add.
+        activation_bytes: by context and innermost module, the bytes of the tensors that operations made.
+        uncounted: operations without a formula, and how often they ran; they count as no operations.
+        reshaping: decisions whose candidates' outputs differ in shape, so that what follows depends on the choice.
+    """
+
+    flops: Counter[tuple[Context, str]] = field(default_factory=Counter)
+    activation_bytes: Counter[tuple[Context, str]] = field(default_factory=Counter)
+    uncounted: Counter[str] = field(default_factory=Counter)
+    reshaping: set[str] = field(default_factory=set)
+
+
+def observe(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    *,
+    convention: Convention = "mac",
+    decisions: Mapping[int, str] | None = None,
+    alone: frozenset[str] = frozenset(),
+) -> Observation:
+    """Run the model once and count. Modes, buffers, gradients and random states are as before afterwards.
+
+    Every candidate of a one-shot module runs, each on the input that the block really gets, so one forward counts all.
+
+    Args:
+        decisions: the `id` of each module mutable to its decision's name; none for a plain model.
+        alone: decisions of which only the current choice runs.
+
+    Errors:
+        CostError: an unknown convention.
+    """
+    if convention not in ("mac", "mmr"):
+        raise CostError(f"no counting convention {convention!r}; {nearest(convention, ('mac', 'mmr'))}")
+    observation = Observation()
+    where = _Where()
+    with ExitStack() as stack:
+        stack.enter_context(_evaluating(model))
+        for path, module in model.named_modules():
+            stack.enter_context(_tracked(module, path, where))
+            decision = (decisions or {}).get(id(module))
+            if decision is not None and decision not in alone and isinstance(module, MutableModule):
+                stack.enter_context(_all_candidates(module, decision, where, observation))
+            if convention == "mmr":
+                stack.enter_context(_extra_counted(module, where, observation))
+        stack.enter_context(_Meter(where, observation))
+        call(model, example_inputs)
+    return observation
+
+
+@dataclass(slots=True)
+class _Where:
+    context: Context = ()
+    modules: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[Context, str]:
+        return self.context, self.modules[-1] if self.modules else ""
+
+
+class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts every operation that reaches torch's kernels, with torch's own formulas."""
+
+    def __init__(self, where: _Where, observation: Observation) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._where = where
+        self._observation = observation
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        packet = func._overloadpacket
+        formula = flop_registry.get(packet)
+        if formula is None and func is not torch.ops.prim.device.default:
+            # As torch's own counter does: composite operations are counted by their parts.
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = func(*args, **kwargs)
+        if formula is None:
+            self._observation.uncounted[str(packet)] += 1
+        else:
+            self._observation.flops[self._where.key] += formula(*args, **kwargs, out_val=out)
+        self._observation.activation_bytes[self._where.key] += _new_bytes(out, (args, kwargs))
+        return out
+
+
+def _new_bytes(out: Any, inputs: Any) -> int:
+    """The bytes of the tensors in `out` that are no views of inputs."""
+    old = {x.untyped_storage()._cdata for x in tree_flatten(inputs)[0] if isinstance(x, Tensor)}
+    new = [x for x in tree_flatten(out)[0] if isinstance(x, Tensor)]
+    return sum(x.numel() * x.element_size() for x in new if x.untyped_storage()._cdata not in old)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients, everything put back afterwards."""
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    try:
+        with evaluating(model), torch.random.fork_rng(devices=list(devices)), torch.no_grad():
+            yield
+    finally:
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+
+@contextmanager
+def _tracked(module: nn.Module, path: str, where: _Where) -> Iterator[None]:
+    def enter(*_: Any) -> None:
+        where.modules.append(path)
+
+    def leave(*_: Any) -> None:
+        where.modules.pop()
+
+    handles = [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _all_candidates(
+    module: MutableModule[Any, Any], decision: str, where: _Where, observation: Observation
+) -> Iterator[None]:
+    outer: list[Context] = []
+    shapes: list[set[Any]] = []
+
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        here = where.context
+        outer.append(here)
+        shapes.append(set())
+        for choice in module.choices:
+            if choice != module.current_choice:
+                where.context = (*here, (decision, choice))
+                shapes[-1].add(_shape(_run(module, decision, choice, args, kwargs)))
+        where.context = (*here, (decision, module.current_choice))
+
+    def after(_: nn.Module, __: Any, ___: Any, out: Any) -> None:
+        where.context = outer.pop()
+        if shapes.pop() - {_shape(out)}:
+            observation.reshaping.add(decision)
+
+    handles = [
+        module.register_forward_pre_hook(before, with_kwargs=True),
+        module.register_forward_hook(after, with_kwargs=True),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _run(
+    module: MutableModule[Any, Any], decision: str, choice: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    try:
+        return module.chosen_module(choice)(*args, **kwargs)
+    except Exception as error:
+        error.add_note(f"while counting choice {choice!r} of decision {decision!r}")
+        raise
+
+
+def _shape(value: Any) -> Any:
+    leaves, spec = tree_flatten(value)
+    return str(spec), tuple(tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in leaves)
+
+
+@contextmanager
+def _extra_counted(module: nn.Module, where: _Where, observation: Observation) -> Iterator[None]:
+    def after(path: Callable[[], tuple[Context, str]], _: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        observation.flops[path()] += 2 * mmr_extra(module, args, out)
+
+    handle = module.register_forward_hook(partial(after, lambda: where.key))
+    try:
+        yield
+    finally:
+        handle.remove()

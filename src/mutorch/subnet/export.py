@@ -1,0 +1,141 @@
+"""From a supernet and an architecture to a new plain model."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from mutorch.errors import ExportError
+from mutorch.mutables import BaseMutable, DerivedMutable, MutableModule
+from mutorch.mutators import Mutator, group, unwrap
+from mutorch.space import Architecture, Choice, SearchSpace
+
+RECORD = "architecture_record"
+"""The attribute of an exported model that remembers, as plain data, what it was exported from."""
+
+
+def export(
+    net: nn.Module, architecture: Mapping[str, Choice] | None = None, *, mutator: Mutator | None = None
+) -> nn.Module:
+    """The subnet at `architecture` as a new plain model; `net` is left as it is.
+
+    Where a block of candidates stood, the chosen candidate stands, at the same path. Where a value stood, a bare
+    `nn.Module` stands, whose `current_choice` is the chosen value. Nothing of mutorch is inside, so the model pickles,
+    deep-copies, compiles and exports like any other. Only what the subnet keeps is copied, without gradients.
+
+    `export(net, a)(x)` equals `net(x)` at `a`, bit for bit in evaluation mode.
+
+    Args:
+        net: the supernet, or a parallel wrapper of it.
+        architecture: decision to choice; the current one unless given.
+        mutator: needed only where it has custom groups, whose names the architecture uses.
+
+    Errors:
+        SpaceError, ChoiceError: not an architecture of the net's space.
+        ExportError: a mutable that cannot be made plain; it is named.
+
+    Example:
+        >>> from mutorch.mutables import OneShotMutableOP
+        >>> net = nn.Sequential(OneShotMutableOP({"a": nn.ReLU(), "b": nn.GELU()}), nn.Flatten())
+        >>> export(net, {"0": "b"})
+        Sequential(
+          (0): GELU(approximate='none')
+          (1): Flatten(start_dim=1, end_dim=-1)
+        )
+    """
+    model = unwrap(net)
+    space, groups = (mutator.space, mutator.search_groups) if mutator is not None else group(model)
+    if mutator is not None and mutator.model is not model:
+        raise ExportError("the mutator belongs to another model; make one of this net, or leave it out")
+    current = {name: mutables[0].current_choice for name, mutables in groups.items()}
+    if architecture is None:
+        architecture = {name: space[name].default if choice is None else choice for name, choice in current.items()}
+    chosen = space.canonical(architecture)
+    choices = {id(mutable): chosen[name] for name, mutables in groups.items() for mutable in mutables}
+    exported = _Exporter(choices).export(model)
+    _check_plain(exported)
+    setattr(exported, RECORD, _record(space, chosen))
+    return exported
+
+
+def record_of(model: nn.Module) -> Mapping[str, Any] | None:
+    """What `export` wrote down about a model: architecture and fingerprint of the space; `None` for other models."""
+    record = getattr(model, RECORD, None)
+    return record if isinstance(record, Mapping) else None
+
+
+def _record(space: SearchSpace, architecture: Architecture) -> dict[str, Any]:
+    return {"architecture": architecture, "space": space.fingerprint}
+
+
+class _Exporter:
+    """A deep copy in which every mutable is replaced by what it stands for.
+
+    `copy.deepcopy` looks into its memo first: a mutable that is entered there with its replacement is never copied, and
+    every reference to it, wherever it is held, becomes one to the replacement.
+    """
+
+    def __init__(self, choices: Mapping[int, Choice]) -> None:
+        self._choices = choices
+        self._memo: dict[int, Any] = {}
+        self._entered: set[int] = set()
+
+    def export(self, model: nn.Module) -> nn.Module:
+        self._enter_values(model)
+        self._enter(model)
+        exported: nn.Module = copy.deepcopy(model, self._memo)
+        return exported
+
+    def _enter_values(self, model: nn.Module) -> None:
+        """Values first: a candidate may hold on to one that stands elsewhere."""
+        values = [m for m in model.modules() if isinstance(m, BaseMutable) and not isinstance(m, MutableModule)]
+        sources = {id(s): s for m in values if isinstance(m, DerivedMutable) for s in m.sources}
+        before = {id(m): m.current_choice for m in [*values, *sources.values()] if not isinstance(m, DerivedMutable)}
+        plain = [m for m in [*values, *sources.values()] if not isinstance(m, DerivedMutable)]
+        try:
+            for mutable in plain:
+                if id(mutable) in self._choices:
+                    mutable.assign(self._choices[id(mutable)])
+            for mutable in [*values, *sources.values()]:
+                self._memo[id(mutable)] = _plain_value(mutable)
+        finally:
+            for mutable in plain:
+                mutable.assign(before[id(mutable)])
+
+    def _enter(self, module: nn.Module) -> None:
+        """Innermost first, and only what this architecture keeps."""
+        if id(module) in self._entered or id(module) in self._memo:
+            return
+        self._entered.add(id(module))
+        if isinstance(module, MutableModule):
+            chosen = module.chosen_module(self._choices[id(module)])
+            self._enter(chosen)
+            self._memo[id(module)] = copy.deepcopy(chosen, self._memo)
+        elif hasattr(module, "to_static_op"):
+            self._memo[id(module)] = module.to_static_op()
+        else:
+            for child in module.children():
+                self._enter(child)
+
+
+def _plain_value(mutable: BaseMutable[Any, Any]) -> nn.Module:
+    """A bare module with the attributes that forwards read of a value; it has no tensors and adds no keys."""
+    plain = nn.Module()
+    for name in ("current_choice", "choices", "num_choices", "max_choice", "min_choice", "current_mask"):
+        if name == "choices" and isinstance(mutable, DerivedMutable):
+            continue  # reading them would move the sources
+        try:
+            setattr(plain, name, getattr(mutable, name))
+        except (AttributeError, RuntimeError):  # it has none
+            continue
+    return plain
+
+
+def _check_plain(model: nn.Module) -> None:
+    for path, module in model.named_modules():
+        if isinstance(module, BaseMutable):
+            raise ExportError(
+                f"{path!r} is still a {type(module).__name__} after export: it is held where export cannot see it; "
+                "register it as a child module"
+            )
