@@ -1,5 +1,7 @@
 """One architecture for the whole model."""
 
+from .active import active_modules as active_modules
+from .active import inactive_parameters as inactive_parameters
 from .groups import CustomGroups as CustomGroups
 from .groups import Place as Place
 from .groups import find_places as find_places

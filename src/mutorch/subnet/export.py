@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -113,7 +113,7 @@ class _Exporter:
             self._enter(chosen)
             self._memo[id(module)] = copy.deepcopy(chosen, self._memo)
         elif hasattr(module, "to_static_op"):
-            self._memo[id(module)] = module.to_static_op()
+            self._memo[id(module)] = cast("Any", module).to_static_op()
         else:
             for child in module.children():
                 self._enter(child)

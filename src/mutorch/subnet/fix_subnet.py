@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from torch import nn
@@ -174,6 +174,6 @@ def _read(subnet: ValidFixMutable) -> Mapping[str, Any]:
 def _to_static(module: nn.Module) -> None:
     for name, child in module.named_children():
         if hasattr(child, "to_static_op"):
-            setattr(module, name, child.to_static_op())
+            setattr(module, name, cast("Any", child).to_static_op())
         else:
             _to_static(child)

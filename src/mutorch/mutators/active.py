@@ -1,0 +1,37 @@
+"""What of a supernet is on the current path."""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from mutorch.mutables import MutableModule
+
+
+def active_modules(model: nn.Module) -> Iterator[nn.Module]:
+    """Every module that the current choices keep, each once; unchosen candidates and what is inside them are left out.
+
+    Example:
+        >>> from mutorch.mutables import OneShotMutableOP
+        >>> op = OneShotMutableOP({"a": nn.ReLU(), "b": nn.GELU()})
+        >>> op.current_choice = "b"
+        >>> [type(module).__name__ for module in active_modules(op)]
+        ['OneShotMutableOP', 'GELU']
+    """
+    seen: set[int] = set()
+    waiting = [model]
+    while waiting:
+        module = waiting.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        yield module
+        if isinstance(module, MutableModule) and module.current_choice is not None:
+            waiting.append(module.chosen_module(module.current_choice))
+        else:
+            waiting.extend(child for child in reversed(module._modules.values()) if child is not None)
+
+
+def inactive_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that no module on the current path holds."""
+    active = {id(p) for module in active_modules(model) for p in module._parameters.values()}
+    return [parameter for parameter in model.parameters() if id(parameter) not in active]

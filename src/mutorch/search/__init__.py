@@ -1,0 +1,10 @@
+"""Find architectures under a budget: ask, evaluate, tell, log."""
+
+from .feasible import Feasible as Feasible
+from .history import History as History
+from .history import Trial as Trial
+from .search import search as search
+from .strategies import Evolution as Evolution
+from .strategies import RandomSearch as RandomSearch
+from .strategies import Strategy as Strategy
+from .strategies import StrategyFactory as StrategyFactory

@@ -1,0 +1,106 @@
+"""The log of a search: one line of JSON a trial, on the disk before the next trial begins."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from mutorch.cost import Costs
+from mutorch.errors import ResumeError
+
+from .history import Trial, as_score
+
+FORMAT = 1
+
+
+class Log:
+    """An append-only file of trials. A line that a crash left half written is dropped when the file is opened again.
+
+    Args:
+        path: the file; made if missing.
+        run: what makes the search what it is; only an equal run continues a file.
+
+    Errors:
+        ResumeError: a file of another run (says in what they differ), or one that is no log.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], run: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.trials: list[Trial] = []
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        whole = self._read(json.loads(json.dumps(run)))
+        self._file: IO[bytes] = self.path.open("ab")
+        self._file.truncate(whole)
+        if whole == 0:
+            self._write({"format": FORMAT, "run": dict(run)})
+
+    def append(self, trial: Trial) -> None:
+        """Write a trial and wait until it is on the disk."""
+        self.trials.append(trial)
+        self._write(_to_dict(trial))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(line).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _read(self, run: dict[str, Any]) -> int:
+        """Read the trials; returns how many bytes are whole lines."""
+        content = self.path.read_bytes() if self.path.exists() else b""
+        whole = content.rfind(b"\n") + 1
+        for number, text in enumerate(content[:whole].splitlines()):
+            try:
+                line = json.loads(text)
+                if number:
+                    self.trials.append(_from_dict(line))
+                else:
+                    self._check(line, run)
+            except (ValueError, KeyError, TypeError) as error:
+                raise ResumeError(f"{self.path}:{number + 1} is no line of a search log: {error}") from error
+        return whole
+
+    def _check(self, header: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+        if header.get("format") != FORMAT:
+            raise ResumeError(f"{self.path} has format {header.get('format')!r}; this version reads format {FORMAT}")
+        found = header["run"]
+        different = [key for key in dict.fromkeys([*found, *run]) if found.get(key) != run.get(key)]
+        if different:
+            shown = "; ".join(f"{key}: {found.get(key)!r} there, {run.get(key)!r} here" for key in different)
+            raise ResumeError(f"{self.path} belongs to another search ({shown}); give another log to start anew")
+
+
+def _to_dict(trial: Trial) -> dict[str, Any]:
+    costs = trial.costs
+    return {
+        "index": trial.index,
+        "architecture": trial.architecture,
+        # JSON has no infinities: no score is null.
+        "score": trial.score if math.isfinite(trial.score) else None,
+        "metrics": dict(trial.metrics),
+        "costs": None if costs is None else [costs.macs, costs.params, costs.act_mem_mb, costs.size_mb],
+        "seconds": round(trial.seconds, 4),
+    }
+
+
+def _from_dict(line: Mapping[str, Any]) -> Trial:
+    score = line["score"]
+    return Trial(
+        index=line["index"],
+        architecture=line["architecture"],
+        score=as_score(math.nan) if score is None else float(score),
+        metrics=line["metrics"],
+        costs=None if line["costs"] is None else Costs(*line["costs"]),
+        seconds=line["seconds"],
+    )

@@ -1,0 +1,11 @@
+"""Train the supernet: steps for the user's own loop, and a ready loop."""
+
+from .architectures import single_path as single_path
+from .architectures import strict_fair as strict_fair
+from .fit import FitResult as FitResult
+from .fit import fit as fit
+from .recalibrate import recalibrate_ as recalibrate_
+from .recalibrate import recalibrated as recalibrated
+from .steps import path_step as path_step
+from .steps import single_path_step as single_path_step
+from .steps import strict_fair_step as strict_fair_step

@@ -1,0 +1,124 @@
+"""One training step of a supernet, for the user's own loop.
+
+Parameters that a step did not use keep `grad is None`, so no optimizer moves them, by weight decay or by momentum. This
+holds under DistributedDataParallel too, with its default settings: every rank uses the same architecture, and the
+parameters off the path take part in the reduction with a zero that is removed again before the optimizer sees it.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mutorch.mutators import Mutator, inactive_parameters
+from mutorch.space import Architecture
+
+from .architectures import single_path, strict_fair
+
+LossFunction = Callable[[nn.Module], Tensor]
+"""Takes the model, returns the scalar loss: `lambda model: criterion(model(x), y)`."""
+
+
+def single_path_step(
+    net: nn.Module,
+    mutator: Mutator,
+    loss_fn: LossFunction,
+    *,
+    seed: int,
+    step: int,
+    backward: Callable[[Tensor], Any] = torch.Tensor.backward,
+) -> Tensor:
+    """Sample one architecture, compute its loss and its gradients; the caller steps and zeroes the optimizer.
+
+    Gradients add up over calls until they are zeroed, as always in torch. The architecture stays set afterwards.
+
+    Args:
+        net: the model that `loss_fn` is called with: the supernet, or its DDP or Fabric wrapper.
+        seed, step: determine the architecture, together and alone.
+        backward: what to do with the loss: `fabric.backward`, or `lambda loss: scaler.scale(loss).backward()`.
+
+    Returns:
+        The loss, detached.
+
+    Example:
+        >>> from mutorch.mutables import OneShotMutableOP
+        >>> net = nn.Sequential(OneShotMutableOP({"a": nn.Linear(2, 1), "b": nn.Linear(2, 1)}))
+        >>> loss = single_path_step(net, Mutator(net), lambda m: m(torch.ones(4, 2)).sum(), seed=0, step=0)
+        >>> sum(parameter.grad is not None for parameter in net.parameters())
+        2
+    """
+    return path_step(net, mutator, loss_fn, [single_path(mutator.space, seed, step)], backward=backward)
+
+
+def strict_fair_step(
+    net: nn.Module,
+    mutator: Mutator,
+    loss_fn: LossFunction,
+    *,
+    seed: int,
+    step: int,
+    backward: Callable[[Tensor], Any] = torch.Tensor.backward,
+) -> Tensor:
+    """The gradients of one strictly fair set of architectures, added up: every choice is trained equally often.
+
+    FairNAS (arXiv 1907.01845). Costs as many forwards and backwards as the largest decision has choices. Arguments and
+    result as in `single_path_step`; the result is the mean of the losses.
+    """
+    return path_step(net, mutator, loss_fn, strict_fair(mutator.space, seed, step), backward=backward)
+
+
+def path_step(
+    net: nn.Module,
+    mutator: Mutator,
+    loss_fn: LossFunction,
+    architectures: Sequence[Architecture],
+    *,
+    backward: Callable[[Tensor], Any] = torch.Tensor.backward,
+) -> Tensor:
+    """The gradients of the given architectures, added up; what the other steps are made of."""
+    ddp = _find_ddp(net)
+    parameters = list(mutator.model.parameters())
+    had_gradient = {id(p) for p in parameters if _has_gradient(p)}
+    used: set[int] = set()
+    losses = []
+    for number, architecture in enumerate(architectures):
+        mutator.set_choices(architecture)
+        inactive = inactive_parameters(mutator.model)
+        off_path = {id(p) for p in inactive}
+        used |= {id(p) for p in parameters} - off_path
+        is_last = number == len(architectures) - 1
+        # DDP reduces once, in the last backward, which therefore has to reach every parameter.
+        waiting: AbstractContextManager[None] = nullcontext() if ddp is None or is_last else ddp.no_sync()
+        with waiting:
+            loss = loss_fn(net)
+            losses.append(loss.detach())
+            touched = inactive if ddp is not None and is_last and not ddp.find_unused_parameters else []
+            backward(loss + _zero_of(touched) if touched else loss)
+    for parameter in parameters:
+        if id(parameter) not in used and id(parameter) not in had_gradient:
+            parameter.grad = None
+    return torch.stack(losses).mean()
+
+
+def _has_gradient(parameter: nn.Parameter) -> bool:
+    """Whether something was accumulated before; `zero_grad(set_to_none=False)` leaves zeros, which would let it drift."""
+    return parameter.grad is not None and bool(parameter.grad.any())
+
+
+def _zero_of(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """A zero that depends on all parameters: the sum of nothing of each, so that not even an infinity shows."""
+    return torch.stack([parameter.reshape(-1)[:0].sum() for parameter in parameters]).sum()
+
+
+def _find_ddp(net: nn.Module) -> DistributedDataParallel | None:
+    """The DDP wrapper in a chain of wrappers (Fabric puts one more around it)."""
+    while True:
+        if isinstance(net, DistributedDataParallel):
+            return net
+        inner = net.__dict__.get("_forward_module") or net._modules.get("_forward_module") or net._modules.get("module")
+        if inner is None or not isinstance(inner, nn.Module) or inner is net:
+            return None
+        net = inner
