@@ -1,1 +1,23 @@
 """Make any PyTorch model searchable, train it once, search it under a budget, take home a plain model."""
+
+from mutorch import errors as errors
+from mutorch import training as training
+from mutorch.cost import Budget as Budget
+from mutorch.cost import CostTable as CostTable
+from mutorch.cost import count as count
+from mutorch.errors import MutorchError as MutorchError
+from mutorch.mutables import DerivedMutable as DerivedMutable
+from mutorch.mutables import MutableValue as MutableValue
+from mutorch.mutables import OneShotMutableOP as OneShotMutableOP
+from mutorch.mutables import OneShotMutableValue as OneShotMutableValue
+from mutorch.mutators import Mutator as Mutator
+from mutorch.search import search as search  # the function: `from mutorch.search import History` works all the same
+from mutorch.space import SearchSpace as SearchSpace
+from mutorch.subnet import compare as compare
+from mutorch.subnet import export as export
+from mutorch.subnet import load as load
+from mutorch.subnet import save as save
+from mutorch.subnet import save_program as save_program
+from mutorch.subnet import to_onnx as to_onnx
+
+__version__ = "0.1.0"

@@ -19,19 +19,22 @@ class Log:
     """An append-only file of trials. A line that a crash left half written is dropped when the file is opened again.
 
     Args:
-        path: the file; made if missing.
+        path: the file, made if missing; `None` for a log that is not kept.
         run: what makes the search what it is; only an equal run continues a file.
 
     Errors:
         ResumeError: a file of another run (says in what they differ), or one that is no log.
     """
 
-    def __init__(self, path: str | os.PathLike[str], run: Mapping[str, Any]) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str] | None, run: Mapping[str, Any]) -> None:
         self.trials: list[Trial] = []
+        self._file: IO[bytes] | None = None
+        if path is None:
+            return
+        self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         whole = self._read(json.loads(json.dumps(run)))
-        self._file: IO[bytes] = self.path.open("ab")
+        self._file = self.path.open("ab")
         self._file.truncate(whole)
         if whole == 0:
             self._write({"format": FORMAT, "run": dict(run)})
@@ -43,7 +46,8 @@ class Log:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def __enter__(self) -> "Log":
         return self
@@ -52,6 +56,8 @@ class Log:
         self.close()
 
     def _write(self, line: Mapping[str, Any]) -> None:
+        if self._file is None:
+            return
         self._file.write(json.dumps(line).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())

@@ -19,7 +19,7 @@ from mutorch.training import recalibrate_
 from .feasible import Feasible
 from .history import History, Trial, as_score
 from .log import Log
-from .strategies import StrategyFactory, make_strategy
+from .strategies import Strategy, StrategyFactory, make_strategy
 
 Evaluate = Callable[[nn.Module], float | Mapping[str, float]]
 """Takes a plain model in evaluation mode, returns what to maximise: a number, or a dict of them."""
@@ -70,10 +70,7 @@ def search(
     """
     if num_trials < 1:
         raise ConfigError(f"num_trials must be at least 1, got {num_trials}")
-    if table is None and example_inputs is not None:
-        table = CostTable.from_model(mutator, example_inputs)
-    if table is None and budget is not None:
-        raise BudgetError("a budget needs costs: give example_inputs, or a table")
+    table = _table(mutator, example_inputs, table, budget)
     bounds = None if table is None else Budget.parse(budget, table)
     _check_calibration(mutator.model, calibrate)
     chooser = make_strategy(strategy, Feasible(mutator.space, table, bounds), seed)
@@ -85,37 +82,48 @@ def search(
         "objective": objective,
     }
     trials: list[Trial] = []
-    book = _open(log, run, resume)
-    try:
-        for past in book.trials[:num_trials] if book else []:
-            asked = chooser.ask()
-            if asked != past.architecture:
-                raise ResumeError(
-                    f"trial {past.index} of the log is {past.architecture}, and the strategy now asks for {asked}: "
-                    "it, or its options, changed; give another log to start anew"
-                )
-            chooser.tell(past.architecture, past.score)
+    with _open(log, run, resume) as book:
+        for past in book.trials[:num_trials]:
+            _replay(past, chooser)
             trials.append(past)
-        while len(trials) < num_trials:
-            architecture = chooser.ask()
-            if architecture is None:
-                return History(trials, exhausted=True)
-            start = time.perf_counter()
-            score, metrics = _score(evaluate, _candidate(net, mutator, architecture, calibrate), objective)
-            costs = None if table is None else table(architecture)
-            trial = Trial(len(trials), architecture, score, metrics, costs, time.perf_counter() - start)
-            chooser.tell(architecture, score)
-            trials.append(trial)
-            if book:
+        try:
+            while len(trials) < num_trials:
+                architecture = chooser.ask()
+                if architecture is None:
+                    return History(trials, exhausted=True)
+                start = time.perf_counter()
+                score, metrics = _score(evaluate, _candidate(net, mutator, architecture, calibrate), objective)
+                costs = None if table is None else table(architecture)
+                trial = Trial(len(trials), architecture, score, metrics, costs, time.perf_counter() - start)
+                chooser.tell(architecture, score)
+                trials.append(trial)
                 book.append(trial)
-            if on_trial is not None:
-                on_trial(trial, num_trials)
-    except KeyboardInterrupt:
-        return History(trials, interrupted=True)
-    finally:
-        if book:
-            book.close()
+                if on_trial is not None:
+                    on_trial(trial, num_trials)
+        except KeyboardInterrupt:
+            return History(trials, interrupted=True)
     return History(trials)
+
+
+def _table(
+    mutator: Mutator, example_inputs: ExampleInputs | None, table: CostTable | None, budget: object
+) -> CostTable | None:
+    if table is None and example_inputs is not None:
+        return CostTable.from_model(mutator, example_inputs)
+    if table is None and budget is not None:
+        raise BudgetError("a budget needs costs: give example_inputs, or a table")
+    return table
+
+
+def _replay(past: Trial, chooser: Strategy) -> None:
+    """Bring a strategy to where it was after a trial of the log."""
+    asked = chooser.ask()
+    if asked != past.architecture:
+        raise ResumeError(
+            f"trial {past.index} of the log is {past.architecture}, and the strategy now asks for {asked}: it, or its "
+            "options, changed; give another log to start anew"
+        )
+    chooser.tell(past.architecture, past.score)
 
 
 def _candidate(net: nn.Module, mutator: Mutator, architecture: Mapping[str, Any], calibrate: Any) -> nn.Module:
@@ -147,14 +155,10 @@ def _check_calibration(model: nn.Module, calibrate: Any) -> None:
         raise ConfigError("calibrate must be a list or another iterable that can be read again, not an iterator")
 
 
-def _open(log: str | os.PathLike[str] | None, run: Mapping[str, Any], resume: str) -> Log | None:
+def _open(log: str | os.PathLike[str] | None, run: Mapping[str, Any], resume: str) -> Log:
     if resume not in ("auto", "never", "must"):
         raise ConfigError(f"no resume mode {resume!r}; {nearest(resume, ('auto', 'never', 'must'))}")
-    if log is None:
-        if resume == "must":
-            raise ResumeError("resume='must' needs a log")
-        return None
-    exists = os.path.exists(log)
+    exists = log is not None and os.path.exists(log)
     if exists and resume == "never":
         raise ResumeError(f"{log} exists; delete it, or give another log or resume='auto'")
     if not exists and resume == "must":

@@ -86,7 +86,8 @@ class Evolution:
         if len(self._told) >= self._population:
             for _ in range(self._max_attempts):
                 if rng.random() < self._crossover:
-                    child = space.crossover(*rng.sample(parents, 2), rng)
+                    first, second = rng.sample(parents, 2)
+                    child = space.crossover(first, second, rng)
                 else:
                     child = space.mutate(rng.choice(parents), rng, self._mutate_prob)
                 accepted = self._feasible.accept(child)

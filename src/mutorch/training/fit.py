@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSampler
+from torch.utils.data import DataLoader, DistributedSampler, RandomSampler
 
 from mutorch.errors import ConfigError
 from mutorch.mutators import Mutator
@@ -207,7 +207,7 @@ def _split(loader: DataLoader[Any], seed: int, fabric: Any) -> DataLoader[Any]:
     if loader.batch_size is None:
         raise ConfigError("a DataLoader with a batch_sampler cannot be split over processes; give a DistributedSampler")
     sampler: DistributedSampler[Any] = DistributedSampler(
-        cast("Dataset[Any]", loader.dataset),
+        loader.dataset,
         fabric.world_size,
         fabric.global_rank,
         shuffle=isinstance(loader.sampler, RandomSampler),

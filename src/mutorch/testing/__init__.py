@@ -1,0 +1,4 @@
+"""What plug-ins and models are tested with, and small real data to test on."""
+
+from .check_export import check_export as check_export
+from .digits import ClutteredDigits as ClutteredDigits
