@@ -1,6 +1,7 @@
 """A ready training loop, on Lightning Fabric for devices, precision and processes."""
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -10,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader, DistributedSampler, RandomSampler
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, RandomSampler
 
-from mutorch.errors import ConfigError
+from mutorch.errors import ConfigError, ResumeError
 from mutorch.mutators import Mutator
 from mutorch.space import random_at
 from mutorch.utils import RuntimeInfo, require
@@ -58,9 +59,9 @@ def fit(
 ) -> FitResult:
     """Train a supernet, or without `mutator` any model, for a number of optimizer steps. In place.
 
-    Everything random in a step (architecture, order of the data, dropout) is a function of seed and step, so a run that
-    was interrupted and started again with the same line ends with the same bits as one that was not. The caller's random
-    states are as before afterwards. Needs the extra `train`.
+    Everything that torch draws in a step (order of the data, transforms, architecture, dropout) is a function of seed and
+    step, so a run that was interrupted and started again with the same line ends with the same bits as one that was not.
+    The caller's random states are as before afterwards. Needs the extra `train`.
 
     Args:
         data: batches; a `DataLoader` is reshuffled each epoch from the seed and, with several processes, split.
@@ -87,6 +88,7 @@ def fit(
     """
     fabric = fabric or require("lightning_fabric", extra="train").Fabric(devices=1)
     run = {"seed": seed, "steps": steps, "space": None if mutator is None else mutator.space.fingerprint}
+    run["optimizer"] = type(optimizer).__name__
     run["step"] = None if mutator is None else getattr(step, "__name__", type(step).__name__)
     parts: dict[str, Any] = {"model": net, "optimizer": optimizer, "scheduler": scheduler}
     start = _resume(checkpoint, run, parts)
@@ -96,11 +98,11 @@ def fit(
         stack.enter_context(_own_randomness(net))
         stack.enter_context(RuntimeInfo.running(max_iters=steps, iter=start))
         batches = stack.enter_context(_endless(data, seed, start, fabric))
-        was_training = {module: module.training for module in net.modules()}
-        wrapped.train()
+        stack.enter_context(_training_mode(wrapped))
+        wrapped_optimizer.zero_grad(set_to_none=True)
         for number in range(start, steps):
             batch = fabric.to_device(next(batches))
-            torch.manual_seed(random_at(seed, "step", number, fabric.global_rank).getrandbits(63))
+            _seed(seed, "step", number, fabric.global_rank)
             loss = _one_step(wrapped, mutator, step, loss_fn, batch, seed, number, fabric)
             if clip_grad_norm is not None:
                 fabric.clip_gradients(wrapped, wrapped_optimizer, max_norm=clip_grad_norm)
@@ -114,8 +116,6 @@ def fit(
                 _save(checkpoint, run, parts, number + 1, fabric)
             if on_step is not None:
                 on_step(number + 1, steps, loss)
-        for module, training in was_training.items():
-            module.training = training
     return FitResult(steps, start, [float(loss) for loss in losses])
 
 
@@ -141,8 +141,13 @@ def _resume(checkpoint: str | PathLike[str] | None, run: dict[str, Any], parts: 
     if state is None:
         return 0
     for name, part in parts.items():
-        if part is not None:
-            part.load_state_dict(state[name])
+        try:
+            if part is not None:
+                part.load_state_dict(state[name])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ResumeError(
+                f"the {name} in {checkpoint} does not fit this one: {error}; give another path"
+            ) from error
     return int(state["step"])
 
 
@@ -151,6 +156,13 @@ def _save(checkpoint: str | PathLike[str], run: dict[str, Any], parts: dict[str,
         states = {name: None if part is None else part.state_dict() for name, part in parts.items()}
         save_checkpoint(checkpoint, {**states, "step": step}, run=run)
     fabric.barrier()
+
+
+def _seed(seed: int) -> None:
+    # Not torch.manual_seed: where CUDA is not in use, that formats a stack trace each time, for a millisecond.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
 
 
 @contextmanager
@@ -162,21 +174,39 @@ def _own_randomness(net: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def _training_mode(net: nn.Module) -> Iterator[None]:
+    before = {module: module.training for module in net.modules()}
+    net.train()
+    try:
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training
+
+
+@contextmanager
 def _endless(data: Any, seed: int, start: int, fabric: Any) -> Iterator[Iterator[Any]]:
     """Batches for ever, from step `start` on, in an order that depends on the seed and the epoch alone."""
     loader = _split(data, seed, fabric) if isinstance(data, DataLoader) else data
     own = getattr(loader, "generator", None), getattr(getattr(loader, "sampler", None), "generator", None)
 
     def batches() -> Iterator[Any]:
-        epoch, skip = 0, start
+        length = _known_length(loader)
+        epoch, skip = divmod(start, length) if length else (0, start)
         while True:
             _shuffle(loader, seed, epoch)
-            count = 0
-            for count, batch in enumerate(loader, start=1):
-                if count > skip:
+            fetched = iter(loader)
+            for count in itertools.count():
+                # For what draws from torch's own generator: transforms, and samplers that were given none.
+                _seed(seed, "data", epoch, count, fabric.global_rank)
+                try:
+                    batch = next(fetched)
+                except StopIteration:
+                    break
+                if count >= skip:
                     yield batch
             if not count:
-                raise ConfigError("the data has no batches")
+                raise ConfigError("the data has no batches: it is empty, or an iterator that can be read only once")
             skip = max(0, skip - count)
             epoch += 1
 
@@ -187,6 +217,16 @@ def _endless(data: Any, seed: int, start: int, fabric: Any) -> Iterator[Iterator
             loader.generator = own[0]
             if isinstance(loader.sampler, RandomSampler):
                 loader.sampler.generator = own[1]
+
+
+def _known_length(loader: Any) -> int:
+    """How many batches an epoch has for certain; 0 if only reading them would tell."""
+    is_mapped = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
+    return len(loader) if is_mapped or isinstance(loader, Sequence) else 0
+
+
+def _seed(seed: int, *position: int | str) -> None:
+    torch.manual_seed(random_at(seed, *position).getrandbits(63))
 
 
 def _shuffle(loader: Any, seed: int, epoch: int) -> None:

@@ -1,0 +1,169 @@
+"""The commands."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from mutorch.cost import CostTable
+from mutorch.errors import ConfigError, MutorchError, nearest
+from mutorch.mutators import Mutator
+from mutorch.recipes import Run, Settings, spos
+from mutorch.registry import import_custom, load_config
+from mutorch.subnet import export as export_subnet
+from mutorch.subnet import save, save_program, to_onnx
+from mutorch.training import recalibrate_
+
+from .doctor import diagnose
+from .program_check import check_program
+from .report import write_report
+from .screen import Bars, result_table
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Make a PyTorch model searchable, search it under a budget, take home a plain model.",
+)
+console = Console()
+
+ConfigFile = Annotated[Path, typer.Argument(help="A .yaml or .py config, e.g. examples/digits.yaml.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the run, instead of the config's.")]
+
+
+@app.command()
+def search(config: ConfigFile, output: Output = None) -> None:
+    """Train a supernet, search it under a budget, retrain and export the winner, write a report.
+
+    The same line goes on where it was stopped; a finished run is shown again.
+    """
+    settings, folder = _read(config, output)
+    with Bars(console) as bars:
+        result = spos(settings, folder, progress=bars.show)
+        bars.show("checking the exported file", 0, 1, "")
+        off = check_program(result.program_file, result.subnet, result.example_inputs)
+        report_file = write_report(folder, title=f"{config.stem}: one-shot search")
+        bars.show("checking the exported file", 1, 1, "")
+    console.print(result_table(result))
+    _say("checked", f"{result.program_file} loads without mutorch; outputs differ by at most {off:.1g}")
+    _say("report", str(report_file))
+    console.print("\nnext:")
+    run_of = f"{config}" + (f" --output {output}" if output else "")
+    _line(f"mutorch export {run_of} --to {folder / 'winner.onnx'}")
+    _line(f"python -c \"import torch; print(torch.export.load('{result.program_file}').module())\"")
+    _line(f"mutorch search mine.yaml  # a copy of {config} with your model, your data and another output")
+
+
+@app.command()
+def train(config: ConfigFile, output: Output = None) -> None:
+    """Train the supernet alone; `search` and `export` go on from there."""
+    settings, folder = _read(config, output)
+    with Bars(console) as bars:
+        Run(settings, folder, bars.show).train_supernet()
+    _say("trained", str(folder / "supernet.ckpt"))
+    console.print("\nnext:")
+    _line(f"mutorch search {config}")
+
+
+@app.command()
+def export(
+    config: ConfigFile,
+    to: Annotated[Path, typer.Option(help="A file: .safetensors, .pt, .pt2 (torch.export) or .onnx.")],
+    architecture: Annotated[
+        str | None, typer.Option(help="Decision to choice, as JSON text or a .json file; the winner if not given.")
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Export a subnet: the winner as it was retrained, or any architecture with the supernet's weights."""
+    settings, folder = _read(config, output)
+    if to.suffix not in (".safetensors", ".pt", ".pt2", ".onnx"):
+        raise ConfigError(f"cannot export to {to.name!r}; write a .safetensors, .pt, .pt2 or .onnx file")
+    with Bars(console) as bars:
+        if architecture is None:
+            result = spos(settings, folder, progress=bars.show)
+            subnet, chosen = result.subnet, result.rows[0].architecture
+        else:
+            chosen = _architecture(architecture)
+            run = Run(settings, folder, bars.show)
+            net, mutator = run.train_supernet()
+            subnet = export_subnet(net, chosen, mutator=mutator)
+            recalibrate_(subnet, run.calibration_batches())
+    example = Run(settings, folder).data.example_inputs
+    if to.suffix == ".onnx":
+        to_onnx(subnet, to, example)
+    elif to.suffix == ".pt2":
+        save_program(subnet, to, torch.cat([example] * 2))
+    else:
+        save(subnet, to, architecture=chosen)
+    _say("exported", f"{to}  {json.dumps(chosen)}")
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="The output folder of a finished run.")]) -> None:
+    """Write the HTML report of a finished run again."""
+    _say("report", str(write_report(folder, title=f"{folder.name}: one-shot search")))
+
+
+@app.command()
+def space(config: ConfigFile) -> None:
+    """Show the search space of a config's model, and what its architectures cost."""
+    settings, folder = _read(config, None)
+    run = Run(settings, folder)
+    mutator = Mutator(run.build())
+    console.print(mutator.space.report(), highlight=False, markup=False)
+    table = CostTable.from_model(mutator, run.data.example_inputs)
+    for metric in ("macs", "params", "act_mem_mb", "size_mb"):
+        smallest, largest = table.reachable(metric)
+        console.print(f"{metric:<11} {smallest:,.6g} to {largest:,.6g}", highlight=False)
+
+
+@app.command()
+def doctor() -> None:
+    """Versions, devices and extras: what is on, what is off and why. Paste it into bug reports."""
+    console.print(diagnose(), highlight=False, soft_wrap=True, markup=False)
+
+
+def run() -> None:
+    """The entry point: errors of mutorch are a line, not a traceback."""
+    try:
+        app()
+    except MutorchError as error:
+        for line in (str(error), *getattr(error, "__notes__", [])):
+            console.print(f"[red]error[/] {escape(line)}", soft_wrap=True, highlight=False)
+        sys.exit(2)
+
+
+def _read(config: Path, output: Path | None) -> tuple[Settings, Path]:
+    content: dict[str, Any] = load_config(config)
+    recipe = content.get("recipe", "spos")
+    if recipe != "spos":
+        raise ConfigError(f"no recipe {recipe!r}; {nearest(recipe, ['spos'])}")
+    # Modules that a config names may lie beside it.
+    sys.path.insert(0, str(config.resolve().parent))
+    import_custom(content)
+    folder = output or Path(content.get("output", Path("runs") / config.stem))
+    return Settings.from_config(content), folder
+
+
+def _architecture(text: str) -> dict[str, Any]:
+    path = Path(text)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8") if path.suffix == ".json" else text)
+    except (OSError, json.JSONDecodeError) as error:
+        raise ConfigError(f"cannot read the architecture {text!r}: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"an architecture is a JSON object from decision to choice, got {text!r}")
+    return content
+
+
+def _say(what: str, text: str) -> None:
+    console.print(f"[green]{what:<9}[/]{escape(text)}", soft_wrap=True, highlight=False)
+
+
+def _line(text: str) -> None:
+    console.print(f"  {escape(text)}", soft_wrap=True, highlight=False)

@@ -1,0 +1,77 @@
+"""The HTML report of a run: one file, no network."""
+
+import io
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from mutorch.errors import LoadError
+from mutorch.utils import require
+
+
+def write_report(folder: Path, *, title: str) -> Path:
+    """Write `report.html` into the folder of a finished run. Needs the extra `report`.
+
+    Errors:
+        LoadError: the folder holds no finished run.
+        MissingExtraError: the extra is not installed.
+    """
+    jinja2 = require("jinja2", extra="report")
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        lines = (folder / "search.jsonl").read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise LoadError(f"{folder} holds no finished run: {error}; run `mutorch search` first") from error
+    trials = [json.loads(line) for line in lines[1:]]
+    template = jinja2.Template((files("mutorch.cli") / "report.html").read_text(encoding="utf-8"), autoescape=True)
+    page = template.render(
+        title=title,
+        results=results,
+        trials=sorted(trials, key=lambda t: -(t["score"] if t["score"] is not None else float("-inf"))),
+        settings=json.loads((folder / "settings.json").read_text(encoding="utf-8")),
+        picture=_pareto(trials, results["rows"]),
+    )
+    path = folder / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _pareto(trials: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
+    """Accuracy over macs, as SVG: every trial with the supernet's weights, and what was trained alone."""
+    figures = require("matplotlib.figure", extra="report")
+    figure = figures.Figure(figsize=(8, 4.6), layout="constrained")
+    axes = figure.subplots()
+    points = [(t["costs"][0] / 1e3, 100 * t["metrics"]["accuracy"]) for t in trials]
+    axes.scatter(*zip(*points, strict=True), s=14, color="#9aa5b1", label=f"{len(points)} searched, supernet's weights")
+    front = _front(points)
+    axes.step(*zip(*front, strict=True), where="post", color="#9aa5b1", linewidth=1, label="their Pareto front")
+    for row in rows:
+        marker, color = ("*", "#d9480f") if row["role"] == "winner" else ("o", "#1864ab")
+        axes.scatter(
+            row["macs"] / 1e3, 100 * row["test_accuracy"], s=130 if marker == "*" else 36, marker=marker, color=color
+        )
+        axes.annotate(
+            row["role"],
+            (row["macs"] / 1e3, 100 * row["test_accuracy"]),
+            textcoords="offset points",
+            xytext=(6, 6),
+            fontsize=8,
+            color=color,
+        )
+    axes.set(xlabel="thousand macs", ylabel="accuracy, %")
+    axes.legend(loc="lower right", frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.2)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg")
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    front: list[tuple[float, float]] = []
+    for cost, accuracy in sorted(points, key=lambda p: (p[0], -p[1])):
+        if not front or accuracy > front[-1][1]:
+            front.append((cost, accuracy))
+    return front

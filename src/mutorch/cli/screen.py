@@ -1,0 +1,67 @@
+"""What a run shows on the terminal."""
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as Eta
+from rich.table import Table
+
+from mutorch.recipes import Result
+
+
+class Bars:
+    """One progress bar with the time left for each stage, made when the stage begins."""
+
+    def __init__(self, console: Console) -> None:
+        self._tasks: dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description:<26}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            Eta(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=console,
+        )
+
+    def show(self, stage: str, done: int, total: int, note: str) -> None:
+        """A `Progress` for recipes."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=total, note=note)
+        self._progress.update(self._tasks[stage], completed=done, total=total, note=note)
+
+    def __enter__(self) -> "Bars":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+
+def result_table(result: Result) -> Table:
+    """Winner and baselines, one line each."""
+    table = Table(
+        title=f"{result.space_size:,} architectures, budget {result.budget}; every line trained alone, equally long",
+        title_justify="left",
+        caption="accuracy on test images; latency: median of measured forwards of one sample on this machine",
+        caption_justify="left",
+    )
+    for name in ("", "architecture"):
+        table.add_column(name)
+    for name in ("accuracy", "macs", "params", "latency"):
+        table.add_column(name, justify="right")
+    for row in result.rows:
+        table.add_row(
+            row.role,
+            " ".join(str(choice) for choice in row.architecture.values()),
+            f"{100 * row.test_accuracy:.1f}%",
+            f"{row.macs:,}",
+            f"{row.params:,}",
+            f"{row.latency_ms:.2f} ms",
+            style="bold" if row.role == "winner" else None,
+        )
+    return table

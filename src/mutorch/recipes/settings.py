@@ -1,0 +1,111 @@
+"""What a run of a recipe is made of, read from a config and checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from mutorch.errors import ConfigError, nearest
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How one model is trained: SGD with Nesterov momentum and a cosine schedule.
+
+    Attributes:
+        steps: optimizer steps.
+        batch_size: samples a step.
+        lr: the highest learning rate.
+        momentum, weight_decay: of SGD.
+    """
+
+    steps: int = 300
+    batch_size: int = 64
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Searching:
+    """How the supernet is searched.
+
+    Attributes:
+        budget: see `mutorch.Budget`.
+        strategy: `"evolution"` or `"random"`.
+        num_trials: how many subnets are scored with the supernet's weights.
+        calibration_samples: how many training samples BatchNorm statistics are measured on.
+    """
+
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    strategy: str = "evolution"
+    num_trials: int = 100
+    calibration_samples: int = 2800
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A whole run.
+
+    Attributes:
+        model, data: configs for `MODELS` and `DATASETS`.
+        supernet: the training of the supernet.
+        retrain: the training of each subnet that is trained alone.
+        search: the search.
+        num_retrained: how many of the best are trained alone; the best of them on validation data wins.
+        num_random: how many random subnets within the budget are trained alone as the baseline; as many as the supernet's
+            steps would pay for unless given.
+        seed: decides everything that is random.
+        threads: how many CPU threads torch computes with; its own choice unless given. Small models are faster with one.
+    """
+
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    supernet: Training = field(default_factory=lambda: Training(steps=3000))
+    search: Searching = field(default_factory=Searching)
+    retrain: Training = field(default_factory=Training)
+    num_retrained: int = 5
+    num_random: int | None = None
+    seed: int = 0
+    threads: int | None = None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Settings":
+        """The settings that a config file describes; the config is not changed.
+
+        Errors:
+            ConfigError: unknown or missing keys, with the nearest names.
+
+        Example:
+            >>> settings = Settings.from_config({"model": {"type": "ChainNet"}, "data": {"type": "ClutteredDigits"}})
+            >>> settings.supernet.steps
+            3000
+        """
+        known = {**config}
+        for extra in ("recipe", "output", "custom_imports"):
+            known.pop(extra, None)
+        for key in ("model", "data"):
+            if not isinstance(known.get(key), Mapping):
+                raise ConfigError(f"a config needs {key!r}, a dict with `type`; this one has {sorted(config)}")
+        parts = {"supernet": Training, "retrain": Training, "search": Searching}
+        for key, kind in parts.items():
+            if key in known:
+                base = Training(steps=3000) if key == "supernet" else kind()
+                known[key] = _filled(base, known[key], key)
+        _check_keys(known, [f.name for f in fields(cls)], "the config")
+        return cls(**known)
+
+
+def _filled(base: T, given: Any, where: str) -> T:
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{where!r} must be a dict, got {type(given).__name__}")
+    names = [f.name for f in fields(base)]  # type: ignore[arg-type]
+    _check_keys(given, names, f"{where!r}")
+    return type(base)(**{**{name: getattr(base, name) for name in names}, **given})
+
+
+def _check_keys(given: Mapping[str, Any], allowed: list[str], where: str) -> None:
+    for key in given:
+        if key not in allowed:
+            raise ConfigError(f"{where} has no key {key!r}; {nearest(key, allowed)}")

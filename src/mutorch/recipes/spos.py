@@ -1,0 +1,301 @@
+"""Single Path One-Shot search (Guo et al., arXiv 1904.00420), from a config to a plain model.
+
+1. Train one supernet, one uniform path a step. 2. Search it under a budget: each candidate takes the supernet's weights
+and its own BatchNorm statistics. 3. Train the best ones alone, and beside them what they have to beat: the largest and the
+smallest subnet, and random ones within the same budget. 4. Export the winner.
+
+Every stage keeps what it did in the output folder, and the same call goes on where it was stopped.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mutorch.cost import Budget, CostTable, measure_latency
+from mutorch.errors import ResumeError
+from mutorch.mutators import Mutator
+from mutorch.registry import DATASETS, MODELS
+from mutorch.search import Feasible, History, RandomSearch, search
+from mutorch.space import Architecture
+from mutorch.subnet import export, save, save_program
+from mutorch.training import fit
+from mutorch.utils import evaluating
+
+from .settings import Settings, Training
+
+Progress = Callable[[str, int, int, str], None]
+"""Called with the stage, how much of it is done, how much there is, and a note."""
+
+
+class Data(Protocol):
+    """What a recipe needs of data for classification: batches of (inputs, labels) of three splits, and an example."""
+
+    @property
+    def example_inputs(self) -> Tensor:
+        """A batch of one."""
+
+    def loader(self, split: str, batch_size: int) -> DataLoader[Any]:
+        """Batches of `"train"` (shuffled), `"val"` or `"test"`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One subnet that was trained alone.
+
+    Attributes:
+        role: why: winner, runner-up, random baseline, largest, smallest.
+        val_accuracy, test_accuracy: shares between 0 and 1; the validation accuracy chose, the test accuracy tells.
+        macs, params: of one sample.
+        latency_ms: the median of measured forwards of one sample on this machine.
+    """
+
+    role: str
+    architecture: Architecture
+    val_accuracy: float
+    test_accuracy: float
+    macs: int
+    params: int
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run found; `results.json` in its folder holds the same."""
+
+    rows: list[Row]
+    history: History
+    budget: str
+    space_size: int
+    table: CostTable
+    subnet: nn.Module
+    subnet_file: Path
+    program_file: Path
+    example_inputs: Tensor
+
+
+def spos(settings: Settings, output: str | os.PathLike[str], *, progress: Progress | None = None) -> Result:
+    """Run the whole recipe; see the top of this file.
+
+    Args:
+        settings: model, data, trainings, search.
+        output: a folder for checkpoints, the log, results and the exported winner. One folder is one run.
+
+    Errors:
+        ResumeError: the folder belongs to a run with other settings.
+    """
+    run = Run(settings, output, progress)
+    net, mutator = run.train_supernet()
+    table = CostTable.from_model(mutator, run.data.example_inputs)
+    history = run.search(net, mutator, table)
+    budget = Budget.parse(settings.search.budget, table)
+    rows = run.train_alone(run.chosen(history, table, budget), table)
+    winner = run.trained_subnet(rows[0].architecture)
+    metrics = {"val_accuracy": rows[0].val_accuracy, "test_accuracy": rows[0].test_accuracy}
+    file = save(winner, run.output / "subnet.safetensors", metrics=metrics)
+    two = torch.cat([run.data.example_inputs] * 2)  # a batch of one would be taken for a constant
+    program = save_program(winner, run.output / "subnet.pt2", two)
+    result = Result(rows, history, str(budget), mutator.space.size, table, winner, file, program, two)
+    write_json(run.output / "results.json", {"budget": str(budget), "rows": [asdict(row) for row in rows]})
+    return result
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    os.replace(partial, path)
+
+
+class Run:
+    """The stages of the recipe, and the folder that they share; for those who want one stage alone.
+
+    Args:
+        settings, output, progress: as for `spos`.
+
+    Attributes:
+        data: the data set.
+    """
+
+    def __init__(self, settings: Settings, output: str | os.PathLike[str], progress: Progress | None = None) -> None:
+        self.settings = settings
+        self.output = Path(output)
+        self.progress = progress or (lambda *_: None)
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        self.data: Data = DATASETS.build(dict(settings.data))
+        self.output.mkdir(parents=True, exist_ok=True)
+        self._claim()
+
+    def train_supernet(self) -> tuple[nn.Module, Mutator]:
+        """The trained supernet."""
+        net = self.build()
+        mutator = Mutator(net)
+        self._fit(net, self.settings.supernet, "training the supernet", self.output / "supernet.ckpt", mutator)
+        return net, mutator
+
+    def search(self, net: nn.Module, mutator: Mutator, table: CostTable) -> History:
+        """Score subnets with the supernet's weights, by the likelihood of the validation labels.
+
+        The likelihood ranks subnets better than their accuracy: it is less noisy on the same images.
+        """
+        options = self.settings.search
+        batches = self.calibration_batches()
+        stage = "searching"
+        self.progress(stage, 0, options.num_trials, "")
+        history = search(
+            net,
+            mutator,
+            lambda model: _evaluate(model, self.data.loader("val", 512)),
+            objective="log_likelihood",
+            budget=options.budget,
+            table=table,
+            strategy=options.strategy,
+            num_trials=options.num_trials,
+            seed=self.settings.seed,
+            calibrate=batches,
+            log=self.output / "search.jsonl",
+            on_trial=lambda trial, count: self.progress(
+                stage, trial.index + 1, count, f"accuracy {trial.metrics['accuracy']:.3f}"
+            ),
+        )
+        self.progress(stage, options.num_trials, options.num_trials, f"{len(history)} subnets")
+        return history
+
+    def calibration_batches(self) -> list[Tensor]:
+        """Training inputs, always the same."""
+        batches, left = [], self.settings.search.calibration_samples
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.settings.seed)
+            for inputs, _ in self.data.loader("train", 256):
+                batches.append(inputs[:left])
+                left -= len(inputs)
+                if left <= 0:
+                    break
+        return batches
+
+    def chosen(self, history: History, table: CostTable, budget: Budget) -> dict[str, list[Architecture]]:
+        """What is trained alone: the best of the search, and the baselines."""
+        settings = self.settings
+        count = (
+            settings.supernet.steps // settings.retrain.steps if settings.num_random is None else settings.num_random
+        )
+        chooser = RandomSearch(Feasible(table.space, table, budget), settings.seed)
+        drawn = [architecture for _ in range(count) if (architecture := chooser.ask()) is not None]
+        return {
+            "best": [trial.architecture for trial in history.top(settings.num_retrained)],
+            "random": drawn,
+            "largest": [table.largest()],
+            "smallest": [table.cheapest()],
+        }
+
+    def train_alone(self, chosen: Mapping[str, list[Architecture]], table: CostTable) -> list[Row]:
+        """The table, winner first. Every subnet is trained from its own fresh weights, and once."""
+        wanted = {json.dumps(a): a for architectures in chosen.values() for a in architectures}
+        stage, done = "training subnets alone", 0
+        scores: dict[str, tuple[float, float]] = {}
+        for key, architecture in wanted.items():
+            self.progress(stage, done, len(wanted), "")
+            scores[key] = self._scores(architecture)
+            done += 1
+        self.progress(stage, done, len(wanted), "")
+
+        def by_validation(architecture: Architecture) -> float:
+            return scores[json.dumps(architecture)][0]
+
+        best = sorted(chosen["best"], key=by_validation, reverse=True)
+        roles = [("winner", best[0]), *(("runner-up", architecture) for architecture in best[1:3])]
+        if chosen["random"]:
+            roles.append((f"best of {len(chosen['random'])} random", max(chosen["random"], key=by_validation)))
+        roles += [("largest", chosen["largest"][0]), ("smallest", chosen["smallest"][0])]
+        models = [self.trained_subnet(architecture) for _, architecture in roles]
+        latencies = measure_latency(models, self.data.example_inputs, repeats=50)
+        return [
+            Row(role, a, *scores[json.dumps(a)], table(a).macs, table(a).params, latency)
+            for (role, a), latency in zip(roles, latencies, strict=True)
+        ]
+
+    def trained_subnet(self, architecture: Architecture) -> nn.Module:
+        """A subnet trained alone, from its checkpoint if there is one."""
+        name = hashlib.sha256(json.dumps(architecture).encode()).hexdigest()[:16]
+        model = export(self.build(), architecture)
+        self._fit(model, self.settings.retrain, None, self.output / "alone" / f"{name}.ckpt")
+        return model
+
+    def _scores(self, architecture: Architecture) -> tuple[float, float]:
+        model = self.trained_subnet(architecture)
+        return tuple(_evaluate(model, self.data.loader(split, 512))["accuracy"] for split in ("val", "test"))  # type: ignore[return-value]
+
+    def build(self) -> nn.Module:
+        """A new model, always with the same weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.settings.seed)
+            built: nn.Module = MODELS.build(dict(self.settings.model))
+        return built
+
+    def _fit(
+        self, model: nn.Module, training: Training, stage: str | None, checkpoint: Path, mutator: Mutator | None = None
+    ) -> None:
+        optimizer = torch.optim.SGD(
+            model.parameters(),
+            lr=training.lr,
+            momentum=training.momentum,
+            weight_decay=training.weight_decay,
+            nesterov=training.momentum > 0,
+        )
+        fit(
+            model,
+            self.data.loader("train", training.batch_size),
+            lambda m, batch: F.cross_entropy(m(batch[0]), batch[1]),
+            optimizer,
+            steps=training.steps,
+            mutator=mutator,
+            scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps),
+            seed=self.settings.seed,
+            checkpoint=checkpoint,
+            on_step=None if stage is None else self._shower(stage),
+        )
+        if stage is not None:
+            self.progress(stage, training.steps, training.steps, "")
+
+    def _shower(self, stage: str) -> Callable[[int, int, Tensor], None]:
+        def show(done: int, total: int, loss: Tensor) -> None:
+            if done % 20 == 0 or done == total:
+                self.progress(stage, done, total, f"loss {float(loss):.3f}")
+
+        return show
+
+    def _claim(self) -> None:
+        """One folder, one run: refuse a folder that other settings made."""
+        path = self.output / "settings.json"
+        mine = json.loads(json.dumps(asdict(self.settings)))
+        del mine["threads"]  # how fast, not what
+        if path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            different = [key for key in dict.fromkeys([*found, *mine]) if found.get(key) != mine.get(key)]
+            if different:
+                shown = "; ".join(f"{key}: {found.get(key)!r} there, {mine.get(key)!r} now" for key in different)
+                raise ResumeError(
+                    f"{self.output} holds a run with other settings ({shown}); give another output folder"
+                )
+        else:
+            write_json(path, mine)
+
+
+def _evaluate(model: nn.Module, loader: DataLoader[Any]) -> dict[str, float]:
+    correct, likelihood, count = 0, 0.0, 0
+    with evaluating(model), torch.inference_mode():
+        for inputs, labels in loader:
+            logits = model(inputs)
+            correct += int((logits.argmax(dim=1) == labels).sum())
+            likelihood -= float(F.cross_entropy(logits, labels, reduction="sum"))
+            count += len(labels)
+    return {"accuracy": correct / count, "log_likelihood": likelihood / count}
