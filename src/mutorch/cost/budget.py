@@ -110,7 +110,7 @@ def _bounds(metric: str, bound: Any, table: CostTable) -> tuple[float, float]:
 
 
 def _amount(metric: str, amount: Any, table: CostTable) -> float:
-    if isinstance(amount, int | float) and not isinstance(amount, bool):
+    if isinstance(amount, int | float | np.number) and not isinstance(amount, bool) and not np.isnan(amount):
         return float(amount)
     match = _AMOUNT.match(amount) if isinstance(amount, str) else None
     if match is None:
@@ -122,6 +122,10 @@ def _amount(metric: str, amount: Any, table: CostTable) -> float:
         value = float(number) * _SUFFIX[suffix.upper()]
     except ValueError:
         raise BudgetError(f"budget of {metric}: {amount!r} is no number") from None
+    if suffix and percent:
+        raise BudgetError(
+            f"budget of {metric}: {amount!r} is both an amount and a share; write {number}{suffix} or {number}%"
+        )
     return value / 100 * table.reachable(metric)[1] if percent else value
 
 

@@ -1,9 +1,8 @@
 """The costs of a plain model."""
 
 from dataclasses import dataclass
-from itertools import chain
 
-from torch import nn
+from torch import Tensor, nn
 
 from .example_inputs import ExampleInputs
 from .observe import Convention, observe
@@ -19,7 +18,7 @@ class Costs:
         macs: multiply-adds of one forward.
         params: parameters, shared ones once.
         act_mem_mb: the tensors that one forward makes, in MB (10^6 bytes): what training keeps, at most.
-        size_mb: parameters and buffers, in MB: what a file takes.
+        size_mb: parameters and persistent buffers, in MB: what a file takes.
     """
 
     macs: int
@@ -48,10 +47,16 @@ def count(model: nn.Module, example_inputs: ExampleInputs, *, convention: Conven
         42581376
     """
     observation = observe(model, example_inputs, convention=convention)
-    tensors = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    tensors = {id(tensor): tensor for module in model.modules() for tensor in stored_tensors(module)}
     return Costs(
         macs=observation.flops.total() // 2,
         params=sum(parameter.numel() for parameter in model.parameters()),
         act_mem_mb=observation.activation_bytes.total() / MEGABYTE,
         size_mb=sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) / MEGABYTE,
     )
+
+
+def stored_tensors(module: nn.Module) -> list[Tensor]:
+    """The tensors of `module` itself that its `state_dict` saves."""
+    buffers = {n: b for n, b in module._buffers.items() if n not in module._non_persistent_buffers_set}
+    return [tensor for tensor in (*module._parameters.values(), *buffers.values()) if tensor is not None]

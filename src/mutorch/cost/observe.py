@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
-from torch.utils.flop_counter import flop_registry
 
 from mutorch.errors import CostError, nearest
 from mutorch.mutables import MutableModule
@@ -19,6 +18,7 @@ from mutorch.utils import evaluating
 
 from .conventions import mmr_extra
 from .example_inputs import ExampleInputs, call
+from .formulas import formula_of
 
 Convention = Literal["mac", "mmr"]
 Context = tuple[tuple[str, str], ...]
@@ -33,7 +33,8 @@ class Observation:
         flops: by context and innermost module, two per multiply-add.
         activation_bytes: by context and innermost module, the bytes of the tensors that operations made.
         uncounted: operations without a formula, and how often they ran; they count as no operations.
-        reshaping: decisions whose candidates' outputs differ in shape, so that what follows depends on the choice.
+        reshaping: decisions whose candidates' outputs differ in shape or type, so that what follows depends on the
+            choice.
     """
 
     flops: Counter[tuple[Context, str]] = field(default_factory=Counter)
@@ -67,6 +68,7 @@ def observe(
     where = _Where()
     with ExitStack() as stack:
         stack.enter_context(_evaluating(model))
+        stack.enter_context(_unfused_attention())
         for path, module in model.named_modules():
             stack.enter_context(_tracked(module, path, where))
             decision = (decisions or {}).get(id(module))
@@ -90,7 +92,7 @@ class _Where:
 
 
 class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts every operation that reaches torch's kernels, with torch's own formulas."""
+    """Counts every operation that reaches torch's kernels; see `formula_of`."""
 
     def __init__(self, where: _Where, observation: Observation) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -102,7 +104,7 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = kwargs or {}
         packet = func._overloadpacket
-        formula = flop_registry.get(packet)
+        formula = formula_of(packet)
         if formula is None and func is not torch.ops.prim.device.default:
             # As torch's own counter does: composite operations are counted by their parts.
             with self:
@@ -137,6 +139,17 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for buffer, before in buffers:
                 buffer.copy_(before)
+
+
+@contextmanager
+def _unfused_attention() -> Iterator[None]:
+    """Without the fast path of `nn.MultiheadAttention`, a single kernel that hides its matrix products."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager
@@ -200,7 +213,11 @@ def _run(
 
 def _shape(value: Any) -> Any:
     leaves, spec = tree_flatten(value)
-    return str(spec), tuple(tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in leaves)
+    return str(spec), tuple((tuple(x.shape), x.dtype) if isinstance(x, Tensor) else _plain(x) for x in leaves)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | float) else type(value).__name__
 
 
 @contextmanager
