@@ -10,9 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mutorch.cost import CostTable
 from mutorch.errors import ConfigError, MutorchError, nearest
-from mutorch.mutators import Mutator
 from mutorch.recipes import Run, Settings, spos
 from mutorch.registry import import_custom, load_config
 from mutorch.subnet import export as export_subnet
@@ -90,8 +88,9 @@ def export(
         else:
             chosen = _architecture(architecture)
             run = Run(settings, folder, bars.show)
-            net, mutator = run.train_supernet()
-            subnet = export_subnet(net, chosen, mutator=mutator)
+            run.mutator.space.validate(chosen)
+            run.train_supernet()
+            subnet = export_subnet(run.net, chosen, mutator=run.mutator)
             recalibrate_(subnet, run.calibration_batches())
     example = Run(settings, folder).data.example_inputs
     if to.suffix == ".onnx":
@@ -114,11 +113,9 @@ def space(config: ConfigFile) -> None:
     """Show the search space of a config's model, and what its architectures cost."""
     settings, folder = _read(config, None)
     run = Run(settings, folder)
-    mutator = Mutator(run.build())
-    console.print(mutator.space.report(), highlight=False, markup=False)
-    table = CostTable.from_model(mutator, run.data.example_inputs)
+    console.print(run.table.space.report(), highlight=False, markup=False)
     for metric in ("macs", "params", "act_mem_mb", "size_mb"):
-        smallest, largest = table.reachable(metric)
+        smallest, largest = run.table.reachable(metric)
         console.print(f"{metric:<11} {smallest:,.6g} to {largest:,.6g}", highlight=False)
 
 

@@ -46,19 +46,19 @@ def _pareto(trials: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
     axes.scatter(*zip(*points, strict=True), s=14, color="#9aa5b1", label=f"{len(points)} searched, supernet's weights")
     front = _front(points)
     axes.step(*zip(*front, strict=True), where="post", color="#9aa5b1", linewidth=1, label="their Pareto front")
-    for row in rows:
-        marker, color = ("*", "#d9480f") if row["role"] == "winner" else ("o", "#1864ab")
+    runners_up = [row for row in rows if row["role"] == "runner-up"]
+    if runners_up:
         axes.scatter(
-            row["macs"] / 1e3, 100 * row["test_accuracy"], s=130 if marker == "*" else 36, marker=marker, color=color
+            *zip(*map(_point, runners_up), strict=True), s=30, color="#74a9d8", label="runners-up, trained alone"
         )
-        axes.annotate(
-            row["role"],
-            (row["macs"] / 1e3, 100 * row["test_accuracy"]),
-            textcoords="offset points",
-            xytext=(6, 6),
-            fontsize=8,
-            color=color,
-        )
+    for row in rows:
+        if row["role"] == "runner-up":
+            continue
+        is_winner = row["role"] == "winner"
+        color = "#d9480f" if is_winner else "#1864ab"
+        axes.scatter(*_point(row), s=130 if is_winner else 36, marker="*" if is_winner else "o", color=color)
+        above = {"xytext": (6, 6)} if is_winner else {"xytext": (6, -12)}
+        axes.annotate(row["role"], _point(row), textcoords="offset points", fontsize=8, color=color, **above)
     axes.set(xlabel="thousand macs", ylabel="accuracy, %")
     axes.legend(loc="lower right", frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -67,6 +67,10 @@ def _pareto(trials: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
     figure.savefig(buffer, format="svg")
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+def _point(row: dict[str, Any]) -> tuple[float, float]:
+    return row["macs"] / 1e3, 100 * row["test_accuracy"]
 
 
 def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

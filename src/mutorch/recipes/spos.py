@@ -93,19 +93,16 @@ def spos(settings: Settings, output: str | os.PathLike[str], *, progress: Progre
         ResumeError: the folder belongs to a run with other settings.
     """
     run = Run(settings, output, progress)
-    net, mutator = run.train_supernet()
-    table = CostTable.from_model(mutator, run.data.example_inputs)
-    history = run.search(net, mutator, table)
-    budget = Budget.parse(settings.search.budget, table)
-    rows = run.train_alone(run.chosen(history, table, budget), table)
+    run.train_supernet()
+    history = run.search()
+    rows = run.train_alone(run.chosen(history))
     winner = run.trained_subnet(rows[0].architecture)
     metrics = {"val_accuracy": rows[0].val_accuracy, "test_accuracy": rows[0].test_accuracy}
     file = save(winner, run.output / "subnet.safetensors", metrics=metrics)
     two = torch.cat([run.data.example_inputs] * 2)  # a batch of one would be taken for a constant
     program = save_program(winner, run.output / "subnet.pt2", two)
-    result = Result(rows, history, str(budget), mutator.space.size, table, winner, file, program, two)
-    write_json(run.output / "results.json", {"budget": str(budget), "rows": [asdict(row) for row in rows]})
-    return result
+    write_json(run.output / "results.json", {"budget": str(run.budget), "rows": [asdict(row) for row in rows]})
+    return Result(rows, history, str(run.budget), run.table.space.size, run.table, winner, file, program, two)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -123,6 +120,8 @@ class Run:
 
     Attributes:
         data: the data set.
+        net, mutator: the supernet, untrained at first.
+        table, budget: its costs, and the bounds on them; counted first, so that a budget that cannot be met fails at once.
     """
 
     def __init__(self, settings: Settings, output: str | os.PathLike[str], progress: Progress | None = None) -> None:
@@ -132,17 +131,20 @@ class Run:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         self.data: Data = DATASETS.build(dict(settings.data))
+        self.net = self.build()
+        self.mutator = Mutator(self.net)
+        self.table = CostTable.from_model(self.mutator, self.data.example_inputs)
+        self.budget = Budget.parse(settings.search.budget, self.table)
         self.output.mkdir(parents=True, exist_ok=True)
         self._claim()
 
-    def train_supernet(self) -> tuple[nn.Module, Mutator]:
-        """The trained supernet."""
-        net = self.build()
-        mutator = Mutator(net)
-        self._fit(net, self.settings.supernet, "training the supernet", self.output / "supernet.ckpt", mutator)
-        return net, mutator
+    def train_supernet(self) -> None:
+        """Train the supernet, or read what was trained."""
+        self._fit(
+            self.net, self.settings.supernet, "training the supernet", self.output / "supernet.ckpt", self.mutator
+        )
 
-    def search(self, net: nn.Module, mutator: Mutator, table: CostTable) -> History:
+    def search(self) -> History:
         """Score subnets with the supernet's weights, by the likelihood of the validation labels.
 
         The likelihood ranks subnets better than their accuracy: it is less noisy on the same images.
@@ -152,12 +154,12 @@ class Run:
         stage = "searching"
         self.progress(stage, 0, options.num_trials, "")
         history = search(
-            net,
-            mutator,
+            self.net,
+            self.mutator,
             lambda model: _evaluate(model, self.data.loader("val", 512)),
             objective="log_likelihood",
-            budget=options.budget,
-            table=table,
+            budget=self.budget,
+            table=self.table,
             strategy=options.strategy,
             num_trials=options.num_trials,
             seed=self.settings.seed,
@@ -182,22 +184,22 @@ class Run:
                     break
         return batches
 
-    def chosen(self, history: History, table: CostTable, budget: Budget) -> dict[str, list[Architecture]]:
+    def chosen(self, history: History) -> dict[str, list[Architecture]]:
         """What is trained alone: the best of the search, and the baselines."""
         settings = self.settings
         count = (
             settings.supernet.steps // settings.retrain.steps if settings.num_random is None else settings.num_random
         )
-        chooser = RandomSearch(Feasible(table.space, table, budget), settings.seed)
+        chooser = RandomSearch(Feasible(self.table.space, self.table, self.budget), settings.seed)
         drawn = [architecture for _ in range(count) if (architecture := chooser.ask()) is not None]
         return {
             "best": [trial.architecture for trial in history.top(settings.num_retrained)],
             "random": drawn,
-            "largest": [table.largest()],
-            "smallest": [table.cheapest()],
+            "largest": [self.table.largest()],
+            "smallest": [self.table.cheapest()],
         }
 
-    def train_alone(self, chosen: Mapping[str, list[Architecture]], table: CostTable) -> list[Row]:
+    def train_alone(self, chosen: Mapping[str, list[Architecture]]) -> list[Row]:
         """The table, winner first. Every subnet is trained from its own fresh weights, and once."""
         wanted = {json.dumps(a): a for architectures in chosen.values() for a in architectures}
         stage, done = "training subnets alone", 0
@@ -219,7 +221,7 @@ class Run:
         models = [self.trained_subnet(architecture) for _, architecture in roles]
         latencies = measure_latency(models, self.data.example_inputs, repeats=50)
         return [
-            Row(role, a, *scores[json.dumps(a)], table(a).macs, table(a).params, latency)
+            Row(role, a, *scores[json.dumps(a)], self.table(a).macs, self.table(a).params, latency)
             for (role, a), latency in zip(roles, latencies, strict=True)
         ]
 

@@ -1,0 +1,1 @@
+"""Speed and search quality, measured beside what they are measured against."""

@@ -1,0 +1,30 @@
+"""`python -m benchmarks [speed] [search_quality]`: run, print, and keep the figures in `benchmarks/results/`."""
+
+import json
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks import search_quality, speed
+
+SUITES = {"speed": speed.run, "search_quality": search_quality.run}
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(names: list[str]) -> None:
+    """Run the named suites, or all."""
+    for name in names or SUITES:
+        if name not in SUITES:
+            sys.exit(f"no suite {name!r}; there are: {', '.join(SUITES)}")
+        figures = SUITES[name]()
+        for what, value in figures.items():
+            print(f"{what:<64} {value:10.3f}", flush=True)
+        machine = {"torch": torch.__version__, "python": platform.python_version(), "cpu": platform.machine()}
+        content = {"machine": machine, "figures": {what: round(value, 4) for what, value in figures.items()}}
+        (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
