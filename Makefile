@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 # CPU threads: the test workers share the cores, so each computes with one thread.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 

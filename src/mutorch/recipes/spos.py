@@ -96,11 +96,13 @@ def spos(settings: Settings, output: str | os.PathLike[str], *, progress: Progre
     run.train_supernet()
     history = run.search()
     rows = run.train_alone(run.chosen(history))
+    run.progress("exporting the winner", 0, 1, "")
     winner = run.trained_subnet(rows[0].architecture)
     metrics = {"val_accuracy": rows[0].val_accuracy, "test_accuracy": rows[0].test_accuracy}
     file = save(winner, run.output / "subnet.safetensors", metrics=metrics)
     two = torch.cat([run.data.example_inputs] * 2)  # a batch of one would be taken for a constant
     program = save_program(winner, run.output / "subnet.pt2", two)
+    run.progress("exporting the winner", 1, 1, "")
     write_json(run.output / "results.json", {"budget": str(run.budget), "rows": [asdict(row) for row in rows]})
     return Result(rows, history, str(run.budget), run.table.space.size, run.table, winner, file, program, two)
 
