@@ -38,6 +38,7 @@ class CostTable:
 
     Example:
         >>> import torch
+        >>> from torch import nn
         >>> from mutorch.mutables import OneShotMutableOP
         >>> op = OneShotMutableOP({"conv": nn.Conv2d(4, 4, 1, bias=False), "skip": nn.Identity()})
         >>> table = CostTable.from_model(Mutator(nn.Sequential(op)), torch.zeros(1, 4, 2, 2))

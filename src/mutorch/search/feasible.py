@@ -75,7 +75,7 @@ class Feasible:
                 path[number:, decision] = self._anchor[decision]
             yield path[int(np.argmax(self._within(path)))]
 
-    def _enumerated(self, random: np.random.Generator) -> Iterator[NDArray[Any]]:
+    def _enumerated(self, random: np.random.Generator) -> Iterator[NDArray[np.int64]]:
         if self._rest is None:
             if self.space.size > ENUMERABLE:
                 return
@@ -97,8 +97,9 @@ class Feasible:
         assert self.budget is not None
         if self.table is None:
             raise InfeasibleBudgetError("a budget needs a cost table")
-        cheapest = [self.space.encode(self.table.cheapest(metric)) for metric in self.budget.bounds]
-        codes = np.concatenate([np.array(cheapest), self._random(np.random.default_rng(0), 4096)])
+        ends = [find(metric) for metric in self.budget.bounds for find in (self.table.cheapest, self.table.largest)]
+        known = np.array([self.space.encode(architecture) for architecture in ends])
+        codes = np.concatenate([known, self._random(np.random.default_rng(0), 4096)])
         for _ in range(100):
             excess = self.budget.excess(self.table, codes)
             codes = codes[np.argsort(excess, kind="stable")[:32]]
@@ -108,6 +109,9 @@ class Feasible:
             if self.budget.excess(self.table, moved).min() >= excess.min():
                 break
             codes = np.concatenate([codes, moved])
+        listed = next(self._enumerated(np.random.default_rng(0)), None)
+        if listed is not None:
+            return listed
         costs = self.table(self.space.decode([int(code) for code in codes[0]]))
         closest = ", ".join(f"{metric} {costs[metric]:.6g}" for metric in self.budget.bounds)
         raise InfeasibleBudgetError(

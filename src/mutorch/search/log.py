@@ -10,9 +10,10 @@ from typing import IO, Any
 from mutorch.cost import Costs
 from mutorch.errors import ResumeError
 
-from .history import Trial, as_score
+from .history import Trial
 
 FORMAT = 1
+_BEGINNING = b'{"format"'
 
 
 class Log:
@@ -66,6 +67,8 @@ class Log:
         """Read the trials; returns how many bytes are whole lines."""
         content = self.path.read_bytes() if self.path.exists() else b""
         whole = content.rfind(b"\n") + 1
+        if not whole and content[: len(_BEGINNING)] != _BEGINNING[: len(content)]:
+            raise ResumeError(f"{self.path} is no search log; give another path")
         for number, text in enumerate(content[:whole].splitlines()):
             try:
                 line = json.loads(text)
@@ -73,7 +76,7 @@ class Log:
                     self.trials.append(_from_dict(line))
                 else:
                     self._check(line, run)
-            except (ValueError, KeyError, TypeError) as error:
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise ResumeError(f"{self.path}:{number + 1} is no line of a search log: {error}") from error
         return whole
 
@@ -92,21 +95,24 @@ def _to_dict(trial: Trial) -> dict[str, Any]:
     return {
         "index": trial.index,
         "architecture": trial.architecture,
-        # JSON has no infinities: no score is null.
-        "score": trial.score if math.isfinite(trial.score) else None,
-        "metrics": dict(trial.metrics),
+        "score": _number(trial.score),
+        "metrics": {name: _number(value) for name, value in trial.metrics.items()},
         "costs": None if costs is None else [costs.macs, costs.params, costs.act_mem_mb, costs.size_mb],
         "seconds": round(trial.seconds, 4),
     }
 
 
+def _number(value: float) -> float | str:
+    """JSON has no infinities and no not-a-number: they are texts that `float` reads."""
+    return value if math.isfinite(value) else str(value)
+
+
 def _from_dict(line: Mapping[str, Any]) -> Trial:
-    score = line["score"]
     return Trial(
         index=line["index"],
         architecture=line["architecture"],
-        score=as_score(math.nan) if score is None else float(score),
-        metrics=line["metrics"],
+        score=float(line["score"]),
+        metrics={name: float(value) for name, value in line["metrics"].items()},
         costs=None if line["costs"] is None else Costs(*line["costs"]),
         seconds=line["seconds"],
     )

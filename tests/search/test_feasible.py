@@ -1,0 +1,108 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mutorch.cost import Budget, CostTable
+from mutorch.errors import InfeasibleBudgetError
+from mutorch.models import spos_shufflenet_setting
+from mutorch.mutables import OneShotMutableOP
+from mutorch.mutators import Mutator
+from mutorch.registry import MODELS
+from mutorch.search import Feasible
+
+
+def draw_all(feasible, limit=10_000):
+    drawn = []
+    for seed in range(limit):
+        architecture = feasible.draw(seed)
+        if architecture is None:
+            return drawn
+        drawn.append(tuple(architecture.values()))
+    raise AssertionError(f"more than {limit} draws")
+
+
+@pytest.mark.parametrize("spec", [None, {"macs": "40%"}, {"macs": ("45%", "55%"), "params": "50%"}])
+def test_every_feasible_architecture_is_drawn_exactly_once(make_toy, spec):
+    toy = make_toy(blocks=4)
+    budget = Budget.parse(spec, toy.table)
+    drawn = draw_all(Feasible(toy.space, toy.table, budget))
+    expected = [tuple(a.values()) for a in toy.space.grid() if budget.allows(toy.table(a))]
+    assert len(expected) > 0
+    assert sorted(drawn) == sorted(expected)
+
+
+def test_draws_depend_on_the_generator_alone(toy):
+    budget = Budget.parse({"macs": "50%"}, toy.table)
+    one, other = (Feasible(toy.space, toy.table, budget) for _ in range(2))
+    assert [one.draw(seed) for seed in range(20)] == [other.draw(seed) for seed in range(20)]
+
+
+def test_first_draws_are_uniform_over_what_is_feasible(make_toy):
+    toy = make_toy(blocks=2)
+    budget = Budget.parse({"macs": "50%"}, toy.table)
+    drawn = Counter(tuple(Feasible(toy.space, toy.table, budget).draw(seed).values()) for seed in range(600))
+    count = sum(budget.allows(toy.table(a)) for a in toy.space.grid())
+    assert len(drawn) == count
+    expected = 600 / count
+    chi_square = sum((number - expected) ** 2 / expected for number in drawn.values())
+    assert chi_square < 3 * count
+
+
+def test_accept_takes_each_feasible_subnet_once_in_canonical_form():
+    inner = OneShotMutableOP({"a": nn.Linear(2, 2), "b": nn.Identity()}, alias="inner")
+    mutator = Mutator(nn.Sequential(OneShotMutableOP({"skip": nn.Identity(), "deep": inner}, alias="outer")))
+    feasible = Feasible(mutator.space)
+    assert feasible.accept({"outer": "skip", "inner": "b"}) == {"outer": "skip", "inner": "a"}
+    assert feasible.accept({"outer": "skip", "inner": "a"}) is None
+    assert len(draw_all(feasible)) == 2
+
+
+def test_accept_refuses_what_the_budget_does_not_allow(toy):
+    feasible = Feasible(toy.space, toy.table, Budget.parse({"macs": "50%"}, toy.table))
+    assert feasible.accept(toy.table.largest()) is None
+    assert feasible.accept(toy.table.cheapest()) == toy.table.cheapest()
+
+
+def test_a_budget_at_the_smallest_quantile_of_a_huge_space_still_gives_candidates():
+    with torch.device("meta"):
+        net = MODELS.build(spos_shufflenet_setting())
+    table = CostTable.from_model(Mutator(net), torch.zeros(1, 3, 64, 64, device="meta"), num_checks=1)
+    rng = np.random.default_rng(0)
+    sampled = table.evaluate(rng.integers(0, 4, size=(200_000, 20)), "macs")
+    budget = Budget.parse({"macs": float(np.quantile(sampled, 0.0001))}, table)
+    feasible = Feasible(table.space, table, budget)
+    drawn = [feasible.draw(seed) for seed in range(30)]
+    assert all(architecture is not None and budget.allows(table(architecture)) for architecture in drawn)
+    assert len({tuple(architecture.values()) for architecture in drawn}) == 30
+
+
+def test_a_huge_space_with_one_feasible_architecture_is_exhausted_after_it(make_toy):
+    toy = make_toy(blocks=12)
+    smallest, _ = toy.table.reachable("macs")
+    feasible = Feasible(toy.space, toy.table, Budget.parse({"macs": smallest}, toy.table))
+    assert feasible.draw(0) == toy.table.cheapest()
+    assert feasible.draw(1) is None
+
+
+def test_a_window_that_holds_a_single_architecture_is_found():
+    # Macs are sums of powers of two: every architecture has its own, and a change mostly moves past the window.
+    bits = [OneShotMutableOP({"on": nn.Linear(1, 2**n, bias=False), "off": nn.Identity()}) for n in range(10)]
+    mutator = Mutator(nn.ModuleList(bits))
+    table = CostTable.from_model(mutator, lambda model: [bit(torch.zeros(1, 1)) for bit in model])
+    for wanted in (0, 341, 682, 1023):
+        feasible = Feasible(mutator.space, table, Budget.parse({"macs": (wanted, wanted)}, table))
+        assert table(feasible.draw(0)).macs == wanted
+        assert feasible.draw(1) is None
+
+
+def test_bounds_that_no_architecture_meets_together_are_refused_with_the_closest(toy):
+    # Many parameters come with many macs here.
+    macs, params = toy.table.reachable("macs"), toy.table.reachable("params")
+    budget = Budget.parse({"macs": (None, macs[0]), "params": (params[1], None)}, toy.table)
+    with pytest.raises(
+        InfeasibleBudgetError, match="though each bound can be met alone; the closest has macs .*, params"
+    ):
+        Feasible(toy.space, toy.table, budget)
