@@ -28,7 +28,8 @@ def write_report(folder: Path, *, title: str) -> Path:
     page = template.render(
         title=title,
         results=results,
-        trials=sorted(trials, key=lambda t: -(t["score"] if t["score"] is not None else float("-inf"))),
+        # A log writes what is not finite as text.
+        trials=sorted(trials, key=lambda trial: -float(trial["score"])),
         settings=json.loads((folder / "settings.json").read_text(encoding="utf-8")),
         picture=_pareto(trials, results["rows"]),
     )
@@ -42,7 +43,7 @@ def _pareto(trials: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
     figures = require("matplotlib.figure", extra="report")
     figure = figures.Figure(figsize=(8, 4.6), layout="constrained")
     axes = figure.subplots()
-    points = [(t["costs"][0] / 1e3, 100 * t["metrics"]["accuracy"]) for t in trials]
+    points = [(t["costs"][0] / 1e3, 100 * float(t["metrics"]["accuracy"])) for t in trials]
     axes.scatter(*zip(*points, strict=True), s=14, color="#9aa5b1", label=f"{len(points)} searched, supernet's weights")
     front = _front(points)
     axes.step(*zip(*front, strict=True), where="post", color="#9aa5b1", linewidth=1, label="their Pareto front")
