@@ -10,5 +10,6 @@ from .dump import DumpChosen as DumpChosen
 from .module import MutableModule as MutableModule
 from .one_shot_module import OneShotMutableModule as OneShotMutableModule
 from .one_shot_op import OneShotMutableOP as OneShotMutableOP
+from .sources import find_sources as find_sources
 from .value import MutableValue as MutableValue
 from .value import OneShotMutableValue as OneShotMutableValue

@@ -65,6 +65,11 @@ class BaseMutable(nn.Module, ABC, Generic[CHOICE_TYPE, CHOSEN_TYPE]):
         """How many choices there are."""
         return len(self.choices)
 
+    @property
+    def default_choice(self) -> Any:
+        """The choice of a model that nobody searched: the first, unless the mutable was given another."""
+        return self.choices[0]
+
     @abstractmethod
     def fix_chosen(self, chosen: CHOSEN_TYPE) -> None:
         """Make `chosen` final, in place; `mutorch.export` makes a new model instead and is the documented route."""

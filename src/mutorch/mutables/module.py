@@ -45,10 +45,10 @@ class MutableModule(BaseMutable[CHOICE_TYPE, CHOSEN_TYPE]):
 
     @current_choice.setter
     def current_choice(self, choice: Any) -> None:
-        if choice is not None:
-            self._check_choice(choice)
         if self._is_fixed and choice not in self.choices:
             raise FixedError(f"{self._describe()} is fixed to {list(self.choices)!r}, got {choice!r}")
+        if choice is not None:
+            self._check_choice(choice)
         self._current_choice = choice
 
     def assign(self, choice: Any) -> None:

@@ -16,7 +16,7 @@ class OneShotMutableModule(MutableModule[CHOICE_TYPE, CHOSEN_TYPE]):
     `dump_chosen` (seeds 000 and 001).
 
     `forward(x)` computes, in this order: `forward_fixed(x)` if fixed; `forward_all(x)` while no choice was made (a
-    `Mutator` makes the first one); `forward_choice(x, choice=current_choice)`. Further arguments are passed on.
+    `Mutator` makes the first one); `forward_choice(x, current_choice)`. Further arguments are passed on.
     """
 
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
@@ -25,14 +25,14 @@ class OneShotMutableModule(MutableModule[CHOICE_TYPE, CHOSEN_TYPE]):
             return self.forward_fixed(x, *args, **kwargs)
         if choice is None:
             return self.forward_all(x, *args, **kwargs)
-        return self.forward_choice(x, *args, choice=choice, **kwargs)
+        return self.forward_choice(x, choice, *args, **kwargs)
 
     @abstractmethod
     def sample_choice(self, rng: RandomSource | None = None) -> CHOICE_TYPE:
         """One of the choices at random."""
 
     @abstractmethod
-    def forward_choice(self, x: Any, *args: Any, choice: CHOICE_TYPE, **kwargs: Any) -> Any:
+    def forward_choice(self, x: Any, choice: CHOICE_TYPE, *args: Any, **kwargs: Any) -> Any:
         """Compute one choice."""
 
     @abstractmethod

@@ -1,6 +1,7 @@
 """A block that is one of several operations."""
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 from torch import nn
@@ -64,16 +65,18 @@ class OneShotMutableOP(OneShotMutableModule[str, str]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if {"forward_choice", "forward_fixed"} & cls.__dict__.keys() and "forward" not in cls.__dict__:
+        own = cls.forward_choice, cls.forward_fixed
+        inherited = OneShotMutableOP.forward_choice, OneShotMutableOP.forward_fixed
+        if own != inherited and cls.forward is OneShotMutableOP.forward:
             cls.forward = OneShotMutableModule.forward  # type: ignore[method-assign]  # the one that calls them
 
-    def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         # Written out, and straight to the dicts: a block is dispatched once a step, and further frames and
         # nn.Module.__getattr__ would double its price.
         choice = self._current_choice
         if choice is None:
-            return self.forward_all(x, *args, **kwargs)
-        return self._modules["_candidates"]._modules[choice](x, *args, **kwargs)  # type: ignore[union-attr,misc]
+            return self.forward_all(*args, **kwargs)
+        return self._modules["_candidates"]._modules[choice](*args, **kwargs)  # type: ignore[union-attr,misc]
 
     def sample_choice(self, rng: RandomSource | None = None) -> str:
         """A choice, uniformly.
@@ -83,7 +86,7 @@ class OneShotMutableOP(OneShotMutableModule[str, str]):
         """
         return as_random(rng).choice(self.choices)
 
-    def forward_choice(self, x: Any, *args: Any, choice: str, **kwargs: Any) -> Any:
+    def forward_choice(self, x: Any, choice: str, *args: Any, **kwargs: Any) -> Any:
         """What candidate `choice` computes.
 
         Errors:
@@ -94,17 +97,17 @@ class OneShotMutableOP(OneShotMutableModule[str, str]):
 
     def forward_fixed(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """What the candidate computes that was fixed."""
-        return self.forward_choice(x, *args, choice=self._chosen or "", **kwargs)
+        return self.forward_choice(x, self._chosen or "", *args, **kwargs)
 
-    def forward_all(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def forward_all(self, *args: Any, **kwargs: Any) -> Any:
         """The sum of all candidates' outputs (seed 001). Costs are counted per candidate instead, by `mutorch.cost`.
 
         Errors:
             ChoiceError: outputs that cannot be added; make a choice, or a `Mutator`, which makes one.
         """
-        outputs = [candidate(x, *args, **kwargs) for candidate in self._candidates.values()]
+        outputs = [candidate(*args, **kwargs) for candidate in self._candidates.values()]
         try:
-            return sum(outputs[1:], start=outputs[0])
+            return reduce(_added, outputs)
         except (TypeError, RuntimeError) as error:
             raise ChoiceError(
                 f"{self._describe()} has no current choice, and its candidates' outputs cannot be added ({error}); "
@@ -120,9 +123,8 @@ class OneShotMutableOP(OneShotMutableModule[str, str]):
         """
         self._check_not_fixed()
         self._check_choice(chosen)
-        for name in self.choices:
-            if name != chosen:
-                self._candidates.pop(name)
+        # A new dict: the one that was given may be another mutable's too.
+        self._candidates = nn.ModuleDict({chosen: self._candidates[chosen]})
         self._chosen = chosen
         self._current_choice = chosen
         self.is_fixed = True
@@ -139,3 +141,9 @@ class OneShotMutableOP(OneShotMutableModule[str, str]):
 
     def extra_repr(self) -> str:
         return f"choices={self.choices}, current_choice={self._current_choice!r}"
+
+
+def _added(first: Any, second: Any) -> Any:
+    if isinstance(first, tuple | list):  # + would put one after the other
+        raise TypeError(f"{type(first).__name__}s of tensors")
+    return first + second

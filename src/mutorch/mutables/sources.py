@@ -32,17 +32,40 @@ def rebind(held: Any, memo: dict[int, Any]) -> Any:
 
     `copy.deepcopy` returns functions as they are, so that a copied model would go on reading the original's mutables.
     """
-    if not isinstance(held, types.FunctionType) or not any(True for _ in _modules_held(held, set())):
-        return copy.deepcopy(held, memo)
     if id(held) in memo:
         return memo[id(held)]
-    cells = tuple(types.CellType(rebind(cell.cell_contents, memo)) for cell in held.__closure__ or ())
-    defaults = rebind(held.__defaults__, memo)
-    named = {name: rebind(value, memo) for name, value in _globals_with_mutables(held).items()}
-    scope = {**held.__globals__, **named} if named else held.__globals__
-    copied = types.FunctionType(held.__code__, scope, held.__name__, defaults, cells)
-    copied.__kwdefaults__ = rebind(held.__kwdefaults__, memo)
-    memo[id(held)] = copied
+    if isinstance(held, nn.Module) or not any(True for _ in _modules_held(held, set())):
+        return copy.deepcopy(held, memo)
+    match held:
+        case types.FunctionType():
+            return _rebound_function(held, memo)
+        case types.MethodType():
+            return types.MethodType(rebind(held.__func__, memo), rebind(held.__self__, memo))
+        case partial():
+            keywords = {name: rebind(value, memo) for name, value in held.keywords.items()}
+            return partial(rebind(held.func, memo), *(rebind(value, memo) for value in held.args), **keywords)
+        case list() | tuple() if type(held) in (list, tuple):
+            return type(held)(rebind(item, memo) for item in held)
+        case dict() if type(held) is dict:
+            return {rebind(name, memo): rebind(value, memo) for name, value in held.items()}
+    if callable(held) and hasattr(held, "__dict__"):
+        copied = memo[id(held)] = copy.copy(held)
+        copied.__dict__ |= {name: rebind(value, memo) for name, value in vars(held).items()}
+        return copied
+    return copy.deepcopy(held, memo)
+
+
+def _rebound_function(function: types.FunctionType, memo: dict[int, Any]) -> types.FunctionType:
+    cells = tuple(types.CellType() for _ in function.__closure__ or ())
+    scope = dict(function.__globals__)
+    copied = types.FunctionType(function.__code__, scope, function.__name__, None, cells)
+    memo[id(function)] = copied  # first of all: a function may hold on to itself
+    scope |= {name: rebind(value, memo) for name, value in _globals_with_mutables(function).items()}
+    for cell, original in zip(cells, function.__closure__ or (), strict=True):
+        if _is_filled(original):
+            cell.cell_contents = rebind(original.cell_contents, memo)
+    copied.__defaults__ = rebind(function.__defaults__, memo)
+    copied.__kwdefaults__ = rebind(function.__kwdefaults__, memo)
     return copied
 
 

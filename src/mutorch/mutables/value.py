@@ -44,6 +44,7 @@ class MutableValue(DerivedMethodMixin, BaseMutable[Any, Any]):
         self._choices = value_list
         self._index = _index_of(value_list)
         self._current_choice = value_list[0] if default_value is None else self._own(default_value)
+        self._default = self._current_choice
 
     @property
     def mutable_prefix(self) -> str:
@@ -67,8 +68,14 @@ class MutableValue(DerivedMethodMixin, BaseMutable[Any, Any]):
             raise FixedError(f"{self!r} is fixed, got {choice!r}")
         self._current_choice = own
 
+    @property
+    def default_choice(self) -> Any:
+        """The value at construction; after fixing, the one that is left."""
+        return self._current_choice if self._is_fixed else self._default
+
     def assign(self, choice: Any) -> None:
-        self.__dict__["_current_choice"] = choice
+        # A space spells tuples as lists; what is read here is spelled as in the list of values.
+        self.__dict__["_current_choice"] = self._own(choice) if type(choice) is list else choice
 
     def fix_chosen(self, chosen: Any) -> None:
         """Make `chosen` final.
