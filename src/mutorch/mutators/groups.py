@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
-from mutorch.errors import SpaceError, nearest
+from mutorch.errors import SpaceError, StateError, nearest
 from mutorch.mutables import BaseMutable, DerivedMutable, MutableModule
 from mutorch.space import Decision, SearchSpace
 
+ROOT = "root"
+"""The name of a mutable that is the whole model, and so has no path."""
 CustomGroups = Sequence[Sequence[str]] | Mapping[str, Sequence[str]]
 """Mutables to decide together, by path or alias: lists (named by their first member), or name to list."""
 
@@ -26,6 +29,11 @@ class Place:
     path: str
     mutable: BaseMutable[Any, Any]
     inside: tuple[tuple[str, str], ...]
+
+    @property
+    def name(self) -> str:
+        """What the mutable is called unless a custom group renames it: its alias, else its path."""
+        return self.mutable.alias or self.path or ROOT
 
 
 def find_places(model: nn.Module) -> list[Place]:
@@ -52,11 +60,13 @@ def group(
 ) -> tuple[SearchSpace, dict[str, list[BaseMutable[Any, Any]]]]:
     """The search space of a model, and which mutables each decision sets. The model is only read.
 
-    Decisions are named by custom group, else by alias, else by the path of the module, and ordered by first appearance.
+    Decisions are named by custom group, else by alias, else by the path of the module (`root` for the model itself), and
+    ordered by first appearance.
 
     Errors:
         SpaceError: no mutable at all; members of one group with different choices; a custom group that names nothing
             in the model, or a mutable twice; two groups with one name.
+        StateError: a candidate is a lazy module that never ran.
     """
     places = find_places(model)
     if not places:
@@ -72,10 +82,12 @@ def group(
     groups = {name: list(found.values()) for name, found in members.items()}
     by_path = {place.path: names[id(place.mutable)] for place in places}
     conditions: dict[str, list[tuple[str, str] | None]] = {}
-    for place in places:
-        # Only the innermost candidate is asked about: whether that one matters is its own decision's condition.
-        innermost = (by_path[place.inside[-1][0]], place.inside[-1][1]) if place.inside else None
-        conditions.setdefault(names[id(place.mutable)], []).append(innermost)
+    for mutable, inside in _reads(model):
+        around = [(by_path[path], choice) for path, choice in inside]
+        name = names[id(mutable)]
+        if name not in dict(around):  # a decision nested in itself: the outer place says when it matters
+            # Only the innermost candidate is asked about: whether that one matters is its own decision's condition.
+            conditions.setdefault(name, []).append(around[-1] if around else None)
     return SearchSpace(_decision(name, groups[name], conditions[name]) for name in groups), groups
 
 
@@ -96,21 +108,29 @@ def walk(
             yield from walk(child, child_path, inside)
 
 
+def _reads(model: nn.Module) -> Iterator[tuple[BaseMutable[Any, Any], tuple[tuple[str, str], ...]]]:
+    """Every source mutable with the candidates that it matters in: where it stands, or where one derived from it does."""
+    for _, module, inside in walk(model):
+        if isinstance(module, BaseMutable):
+            for source in module.sources if isinstance(module, DerivedMutable) else (module,):
+                yield source, inside
+
+
 def _names(places: Sequence[Place], custom_groups: CustomGroups | None) -> dict[int, str]:
     """The decision's name of every mutable, by the mutable's id."""
     own: dict[int, str] = {}
     legal: dict[str, dict[int, BaseMutable[Any, Any]]] = {}
     for place in places:
         mutable = place.mutable
-        own.setdefault(id(mutable), mutable.alias or place.path)
-        for key in {place.path, mutable.alias or place.path}:
+        own.setdefault(id(mutable), place.name)
+        for key in dict.fromkeys((place.path or ROOT, place.name)):
             legal.setdefault(key, {})[id(mutable)] = mutable
     custom = _custom_names(legal, custom_groups or {})
     for place in places:
         name, alias = own[id(place.mutable)], place.mutable.alias
         if id(place.mutable) not in custom and name in custom.values():
             raise SpaceError(f"custom group {name!r} has the name of another decision; give it one of its own")
-        if alias is None and len({m.alias for m in legal[place.path].values()}) > 1:
+        if alias is None and len({m.alias for m in legal[place.path or ROOT].values()}) > 1:
             raise SpaceError(f"alias {place.path!r} is also the path of another mutable; rename the alias")
     return own | custom
 
@@ -131,13 +151,11 @@ def _custom_names(
 
 
 def _named(custom_groups: CustomGroups) -> Iterator[tuple[str, Sequence[str]]]:
-    if isinstance(custom_groups, Mapping):
-        yield from custom_groups.items()
-        return
-    for keys in custom_groups:
+    named = custom_groups.items() if isinstance(custom_groups, Mapping) else (("", keys) for keys in custom_groups)
+    for name, keys in named:
         if isinstance(keys, str) or not keys:
             raise SpaceError(f"a custom group is a non-empty list of paths or aliases, got {keys!r}")
-        yield keys[0], keys
+        yield name or keys[0], keys
 
 
 def _decision(
@@ -152,11 +170,10 @@ def _decision(
             )
     always = None in conditions
     largest, smallest = _extremes(first)
-    default = first.current_choice if not isinstance(first, MutableModule) else first.choices[0]
     return Decision(
         name=name,
         choices=tuple(first.choices),
-        default=default,
+        default=first.default_choice,
         largest=largest,
         smallest=smallest,
         when=() if always else tuple(dict.fromkeys(c for c in conditions if c is not None)),
@@ -167,5 +184,11 @@ def _extremes(mutable: BaseMutable[Any, Any]) -> tuple[Any, Any]:
     """The candidates with the most and the fewest parameters; values order themselves."""
     if not isinstance(mutable, MutableModule) or not mutable.candidates:
         return None, None
+    lazy = [name for name, module in mutable.candidates.items() if any(map(is_lazy, module.parameters()))]
+    if lazy:
+        raise StateError(
+            f"candidate {lazy[0]!r} has parameters without a size yet (a lazy module); run every candidate once before, "
+            "as the model does while no choice is made"
+        )
     sizes = {name: sum(p.numel() for p in module.parameters()) for name, module in mutable.candidates.items()}
     return max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)

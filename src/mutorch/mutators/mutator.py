@@ -9,10 +9,11 @@ from torch import nn
 from mutorch.errors import ChoiceError, StateError, nearest
 from mutorch.mutables import BaseMutable
 from mutorch.space import Architecture, Choice, RandomSource, SearchSpace
-from mutorch.space.decision import key
+from mutorch.space.decision import key, plain
 
 from .groups import CustomGroups, group
 
+WRAPPERS = ("torch.nn.parallel", "torch.optim.swa_utils", "torch._dynamo", "lightning.fabric", "lightning_fabric")
 Kind = Literal["random", "max", "min", "default"]
 
 
@@ -23,8 +24,8 @@ class Mutator:
     custom group, alias, or the path of the module: building the model again gives the same names.
 
     Args:
-        model: any `nn.Module`; a DataParallel or DDP wrapper is looked through. May be given later to
-            `prepare_from_supernet`, as configurations do.
+        model: any `nn.Module`; a wrapper (DataParallel, DDP, AveragedModel, torch.compile) is looked through. May be
+            given later to `prepare_from_supernet`, as configurations do.
         custom_groups: mutables to decide together, by path or alias: a list of lists (each named by its first member),
             or a dict from name to list.
 
@@ -60,8 +61,9 @@ class Mutator:
         for number, (name, mutables) in enumerate(self._groups.items()):
             self._assign += [(number, mutable.assign) for mutable in mutables]
             current = next((m.current_choice for m in mutables if m.current_choice is not None), None)
+            decision = self._space[name]
             for mutable in mutables:
-                mutable.assign(self._space[name].default if current is None else current)
+                mutable.assign(decision.canonical(current) if decision.allows(current) else decision.default)
 
     @property
     def model(self) -> nn.Module:
@@ -124,7 +126,8 @@ class Mutator:
     @property
     def current_choices(self) -> Architecture:
         """The architecture in force."""
-        return {name: mutables[0].current_choice for name, mutables in self.search_groups.items()}
+        current = {name: mutables[0].current_choice for name, mutables in self.search_groups.items()}
+        return {name: plain(c) if isinstance(c, list | tuple) else c for name, c in current.items()}
 
     @property
     def max_choices(self) -> Architecture:
@@ -173,9 +176,9 @@ class Mutator:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model inside DataParallel, DistributedDataParallel or another wrapper that keeps it as `module`."""
-    while type(model).__module__.startswith(("torch.nn.parallel", "lightning.fabric", "lightning_fabric")):
-        inner = getattr(model, "module", None)
+    """The model inside DataParallel, DistributedDataParallel, AveragedModel, a compiled model or Fabric's wrapper."""
+    while type(model).__module__.startswith(WRAPPERS):
+        inner = getattr(model, "_orig_mod", getattr(model, "module", None))
         if not isinstance(inner, nn.Module):
             break
         model = inner
