@@ -158,13 +158,6 @@ def _save(checkpoint: str | PathLike[str], run: dict[str, Any], parts: dict[str,
     fabric.barrier()
 
 
-def _seed(seed: int) -> None:
-    # Not torch.manual_seed: where CUDA is not in use, that formats a stack trace each time, for a millisecond.
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.manual_seed_all(seed)
-
-
 @contextmanager
 def _own_randomness(net: nn.Module) -> Iterator[None]:
     """Torch's random states are seeded each step inside, and the caller's again afterwards."""
@@ -226,7 +219,11 @@ def _known_length(loader: Any) -> int:
 
 
 def _seed(seed: int, *position: int | str) -> None:
-    torch.manual_seed(random_at(seed, *position).getrandbits(63))
+    value = random_at(seed, *position).getrandbits(63)
+    # Not torch.manual_seed: where CUDA is not in use, that formats a stack trace each time, for a millisecond.
+    torch.default_generator.manual_seed(value)
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(value)
 
 
 def _shuffle(loader: Any, seed: int, epoch: int) -> None:

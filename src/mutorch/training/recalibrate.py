@@ -26,7 +26,8 @@ def recalibrate_(
     """Replace the running statistics of BatchNorm layers by the averages over some batches. In place.
 
     Every batch counts equally. Only norm layers are in training mode meanwhile; weights, modes and momenta are as before
-    afterwards. A layer that no batch reaches keeps its statistics. Use it on an exported subnet, or use `recalibrated`.
+    afterwards. A layer that no batch reaches keeps its statistics, and all do where a forward fails. Use it on an
+    exported subnet, or use `recalibrated`.
 
     Args:
         batches: inputs, or tuples and lists that begin with the inputs.
@@ -50,7 +51,7 @@ def recalibrate_(
     run = forward or _run
     before = [_state(norm) for norm in norms]
     momenta = [norm.momentum for norm in norms]
-    done = 0
+    done, finished = 0, False
     try:
         with evaluating(model), torch.no_grad():
             for norm in norms:
@@ -60,14 +61,16 @@ def recalibrate_(
             for batch in islice(batches, num_batches):
                 run(model, batch)
                 done += 1
+        finished = True
     finally:
-        for norm, momentum, state in zip(norms, momenta, before, strict=True):
+        reached = [finished and bool(norm.num_batches_tracked) for norm in norms]
+        for norm, momentum, state, is_new in zip(norms, momenta, before, reached, strict=True):
             norm.momentum = momentum
-            if not done or not norm.num_batches_tracked:
+            if not is_new:
                 _restore(norm, state)
     if not done:
         raise ValueError("there are no batches to recalibrate with")
-    return sum(1 for norm in norms if norm.num_batches_tracked)
+    return sum(reached)
 
 
 @contextmanager

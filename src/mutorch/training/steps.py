@@ -2,7 +2,8 @@
 
 Parameters that a step did not use keep `grad is None`, so no optimizer moves them, by weight decay or by momentum. This
 holds under DistributedDataParallel too, with its default settings: every rank uses the same architecture, and the
-parameters off the path take part in the reduction with a zero that is removed again before the optimizer sees it.
+parameters off the path take part in the reduction with a zero that is removed again before the optimizer sees it. A value
+that leaves out layers, such as a depth, says nothing of their parameters: there, DDP needs `find_unused_parameters=True`.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mutorch.mutators import Mutator, inactive_parameters
+from mutorch.mutators import Mutator, active_modules
 from mutorch.space import Architecture
 
 from .architectures import single_path, strict_fair
@@ -81,36 +82,39 @@ def path_step(
     """The gradients of the given architectures, added up; what the other steps are made of."""
     ddp = _find_ddp(net)
     parameters = list(mutator.model.parameters())
-    had_gradient = {id(p) for p in parameters if _has_gradient(p)}
+    had_gradient: set[int] = set()
+    for parameter in parameters:
+        if parameter.grad is not None:
+            # `zero_grad(set_to_none=False)` leaves zeros, which would let what is not used drift.
+            if parameter.grad.any():
+                had_gradient.add(id(parameter))
+            else:
+                parameter.grad = None
     used: set[int] = set()
     losses = []
     for number, architecture in enumerate(architectures):
         mutator.set_choices(architecture)
-        inactive = inactive_parameters(mutator.model)
-        off_path = {id(p) for p in inactive}
-        used |= {id(p) for p in parameters} - off_path
+        on_path = {id(p) for module in active_modules(mutator.model) for p in module._parameters.values()}
+        used |= on_path
         is_last = number == len(architectures) - 1
         # DDP reduces once, in the last backward, which therefore has to reach every parameter.
         waiting: AbstractContextManager[None] = nullcontext() if ddp is None or is_last else ddp.no_sync()
         with waiting:
             loss = loss_fn(net)
             losses.append(loss.detach())
-            touched = inactive if ddp is not None and is_last and not ddp.find_unused_parameters else []
-            backward(loss + _zero_of(touched) if touched else loss)
+            if ddp is not None and is_last and not ddp.find_unused_parameters:
+                loss = loss + _zero_of([p for p in parameters if id(p) not in on_path])
+            backward(loss)
     for parameter in parameters:
-        if id(parameter) not in used and id(parameter) not in had_gradient:
+        if parameter.grad is not None and id(parameter) not in used and id(parameter) not in had_gradient:
             parameter.grad = None
     return torch.stack(losses).mean()
 
 
-def _has_gradient(parameter: nn.Parameter) -> bool:
-    """Whether something was accumulated before; `zero_grad(set_to_none=False)` leaves zeros, which would let it drift."""
-    return parameter.grad is not None and bool(parameter.grad.any())
-
-
 def _zero_of(parameters: Sequence[nn.Parameter]) -> Tensor:
     """A zero that depends on all parameters: the sum of nothing of each, so that not even an infinity shows."""
-    return torch.stack([parameter.reshape(-1)[:0].sum() for parameter in parameters]).sum()
+    nothing = [parameter.reshape(-1)[:0].sum() for parameter in parameters]
+    return torch.stack(nothing).sum() if nothing else torch.zeros(())
 
 
 def _find_ddp(net: nn.Module) -> DistributedDataParallel | None:
