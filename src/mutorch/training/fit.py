@@ -89,6 +89,7 @@ def fit(
     fabric = fabric or require("lightning_fabric", extra="train").Fabric(devices=1)
     run = {"seed": seed, "steps": steps, "space": None if mutator is None else mutator.space.fingerprint}
     run["optimizer"] = type(optimizer).__name__
+    run["scheduler"] = None if scheduler is None else type(scheduler).__name__
     run["step"] = None if mutator is None else getattr(step, "__name__", type(step).__name__)
     parts: dict[str, Any] = {"model": net, "optimizer": optimizer, "scheduler": scheduler}
     start = _resume(checkpoint, run, parts)
