@@ -1,5 +1,6 @@
 """One decision of a search space: a name, the choices it has, and when it matters."""
 
+import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,12 +17,14 @@ def plain(value: Choice) -> Choice:
     """`value` as JSON knows it: tuples become lists, NumPy scalars Python numbers.
 
     Errors:
-        SpaceError: for anything else (a module, a tensor, a set).
+        SpaceError: for anything else (a module, a tensor, a set, a float that is not a number).
     """
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if type(value).__module__ == "numpy" and hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
         value = value.item()
+    if value != value:  # nan, which no look-up finds again
+        raise SpaceError("a choice must be a plain value that equals itself, got nan")
     if type(value) in (str, int, float, bool):
         return value
     raise SpaceError(
@@ -137,7 +140,8 @@ class Decision:
             raise SpaceError(f"a decision needs the key {error}; got {sorted(data)}") from None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Decision) and self.to_dict() == other.to_dict()
+        # As text, like the fingerprint of a space: 1 and 1.0 are different choices to whoever computes with them.
+        return isinstance(other, Decision) and json.dumps(self.to_dict()) == json.dumps(other.to_dict())
 
     def __hash__(self) -> int:
         return hash((self.name, tuple(self._index)))

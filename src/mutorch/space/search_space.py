@@ -4,7 +4,7 @@ import graphlib
 import hashlib
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -58,9 +58,7 @@ class SearchSpace:
         """How many different subnets there are, exactly; a decision that does not matter multiplies nothing."""
         if not self._conditional:
             return math.prod(len(decision.choices) for decision in self.decisions)
-        if all(len(decision.when) <= 1 for decision in self.decisions):
-            return self._size_of_forest()
-        return self._size_by_enumeration()
+        return self._size_of_nested()
 
     @property
     def default(self) -> Architecture:
@@ -310,29 +308,27 @@ class SearchSpace:
             yield from self._assignments(rest, decided)
         del decided[decision.name]
 
-    def _size_of_forest(self) -> int:
-        inside: dict[tuple[str, Any], list[Decision]] = defaultdict(list)
+    def _size_of_nested(self) -> int:
+        """Counts decision by decision; all that matters of the past is which decisions to come it has revealed."""
+        reveals: dict[tuple[str, int], frozenset[str]] = defaultdict(frozenset)
         for decision in self.decisions:
             for parent, choice in decision.when:
-                inside[parent, self[parent].index(choice)].append(decision)
-
-        def count(decision: Decision) -> int:
-            return sum(
-                math.prod(count(child) for child in inside[decision.name, number])
-                for number in range(len(decision.choices))
-            )
-
-        return math.prod(count(decision) for decision in self.decisions if not decision.when)
-
-    def _size_by_enumeration(self) -> int:
-        # A decision shared by several candidates: enumerate what conditions ask about, multiply the rest.
-        asked = {parent for decision in self.decisions for parent, _ in decision.when}
-        controlling = [d for d in self._parents_first if d.name in asked]
-        others = [d for d in self.decisions if d.name not in asked]
-        return sum(
-            math.prod(len(d.choices) for d in others if self.is_active(d.name, decided))
-            for decided in self._assignments(controlling, {})
-        )
+                reveals[parent, self[parent].index(choice)] |= {decision.name}
+        # A decision comes right after the last one that may reveal it, so that few are open at a time.
+        rank: dict[str, tuple[int, ...]] = {}
+        for position, decision in enumerate(self._parents_first):
+            rank[decision.name] = (*max((rank[parent] for parent, _ in decision.when), default=()), position)
+        ways: Counter[frozenset[str]] = Counter({frozenset(): 1})
+        for decision in sorted(self.decisions, key=lambda decision: rank[decision.name]):
+            after: Counter[frozenset[str]] = Counter()
+            for revealed, count in ways.items():
+                if decision.when and decision.name not in revealed:
+                    after[revealed] += count
+                    continue
+                for number in range(len(decision.choices)):
+                    after[(revealed - {decision.name}) | reveals[decision.name, number]] += count
+            ways = after
+        return ways.total()
 
 
 def _check_probability(prob: float) -> None:
