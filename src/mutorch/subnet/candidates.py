@@ -3,9 +3,10 @@
 import ast
 from collections import UserList
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from mutorch.errors import ChoiceError, SpaceError, nearest
+from mutorch.space.decision import plain
 
 INDICATORS = ("score", "flops", "params", "latency")
 Item = dict[str, dict[str, float]]
@@ -58,6 +59,10 @@ class Candidates(UserList[Item]):
 
     def append(self, item: Any) -> None:
         self.data.extend(_items(item))
+
+    def __iadd__(self, other: Iterable[Any]) -> Self:  # type: ignore[misc]  # bare subnets as well
+        self.extend(other)
+        return self
 
     def extend(self, other: Any) -> None:
         self.data.extend(_items(other))
@@ -117,7 +122,14 @@ def _item(given: Mapping[str, Any]) -> Item:
         for key in indicators:
             _check(key, INDICATORS)
         return {subnet: {**dict.fromkeys(INDICATORS, 0.0), **indicators}}
-    return {str(dict(given)): dict.fromkeys(INDICATORS, 0.0)}
+    return {str(_literal(given)): dict.fromkeys(INDICATORS, 0.0)}
+
+
+def _literal(subnet: Any) -> Any:
+    """Plain values only: the text of a NumPy string cannot be read back."""
+    if isinstance(subnet, Mapping):
+        return {str(name): _literal(value) for name, value in subnet.items()}
+    return plain(subnet)
 
 
 def _subnet(text: str) -> dict[str, Any]:

@@ -1,14 +1,17 @@
 """From a supernet and an architecture to a new plain model."""
 
 import copy
+import types
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from mutorch.errors import ExportError
-from mutorch.mutables import BaseMutable, DerivedMutable, MutableModule
-from mutorch.mutators import Mutator, group, unwrap
+from mutorch.mutables import BaseMutable, DerivedMutable, MutableModule, find_sources
+from mutorch.mutators import CustomGroups, Mutator, group, unwrap
 from mutorch.space import Architecture, Choice, SearchSpace
 
 RECORD = "architecture_record"
@@ -21,8 +24,9 @@ def export(
     """The subnet at `architecture` as a new plain model; `net` is left as it is.
 
     Where a block of candidates stood, the chosen candidate stands, at the same path. Where a value stood, a bare
-    `nn.Module` stands, whose `current_choice` is the chosen value. Nothing of mutorch is inside, so the model pickles,
-    deep-copies, compiles and exports like any other. Only what the subnet keeps is copied, without gradients.
+    `nn.Module` stands, whose `current_choice` is the chosen value. No mutable, hook or mask is inside, so the model
+    pickles, deep-copies, compiles and exports like any other; your classes stay your classes, and blocks that come from
+    `mutorch.models` stay those. Only what the subnet keeps is copied, without gradients.
 
     `export(net, a)(x)` equals `net(x)` at `a`, bit for bit in evaluation mode.
 
@@ -55,7 +59,7 @@ def export(
     choices = {id(mutable): chosen[name] for name, mutables in groups.items() for mutable in mutables}
     exported = _Exporter(choices).export(model)
     _check_plain(exported)
-    setattr(exported, RECORD, _record(space, chosen))
+    setattr(exported, RECORD, _record(space, chosen, mutator.custom_groups if mutator is not None else None))
     return exported
 
 
@@ -65,8 +69,11 @@ def record_of(model: nn.Module) -> Mapping[str, Any] | None:
     return record if isinstance(record, Mapping) else None
 
 
-def _record(space: SearchSpace, architecture: Architecture) -> dict[str, Any]:
-    return {"architecture": architecture, "space": space.fingerprint}
+def _record(space: SearchSpace, architecture: Architecture, custom_groups: CustomGroups | None) -> dict[str, Any]:
+    record = {"architecture": architecture, "space": space.fingerprint}
+    if isinstance(custom_groups, Mapping):
+        return {**record, "custom_groups": {name: list(keys) for name, keys in custom_groups.items()}}
+    return {**record, "custom_groups": [list(keys) for keys in custom_groups]} if custom_groups else record
 
 
 class _Exporter:
@@ -98,7 +105,8 @@ class _Exporter:
                 if id(mutable) in self._choices:
                     mutable.assign(self._choices[id(mutable)])
             for mutable in [*values, *sources.values()]:
-                self._memo[id(mutable)] = _plain_value(mutable)
+                if not isinstance(mutable, MutableModule):
+                    self._memo[id(mutable)] = _plain_value(mutable)
         finally:
             for mutable in plain:
                 mutable.assign(before[id(mutable)])
@@ -108,6 +116,7 @@ class _Exporter:
         if id(module) in self._entered or id(module) in self._memo:
             return
         self._entered.add(id(module))
+        self._enter_attributes(module)
         if isinstance(module, MutableModule):
             chosen = module.chosen_module(self._choices[id(module)])
             self._enter(chosen)
@@ -117,6 +126,18 @@ class _Exporter:
         else:
             for child in module.children():
                 self._enter(child)
+
+    def _enter_attributes(self, module: nn.Module) -> None:
+        """What a module holds besides tensors and modules: no mutator goes along, kept outputs of a forward stay values."""
+        held = [value for name, value in vars(module).items() if name not in _OF_EVERY_MODULE]
+        for leaf in tree_leaves(held) if held else ():
+            if isinstance(leaf, Mutator):
+                self._memo[id(leaf)] = None
+            elif isinstance(leaf, Tensor) and not leaf.is_leaf:
+                self._memo[id(leaf)] = leaf.detach().clone()
+
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 def _plain_value(mutable: BaseMutable[Any, Any]) -> nn.Module:
@@ -139,3 +160,9 @@ def _check_plain(model: nn.Module) -> None:
                 f"{path!r} is still a {type(module).__name__} after export: it is held where export cannot see it; "
                 "register it as a child module"
             )
+        for name, held in vars(module).items():
+            if isinstance(held, types.FunctionType | partial) and find_sources(held):
+                raise ExportError(
+                    f"{f'{path}.{name}'.lstrip('.')!r} is a function that reads a mutable, and would read the supernet's; "
+                    "make it a method, or a DerivedMutable"
+                )

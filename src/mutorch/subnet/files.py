@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mutorch.errors import ExportError, LoadError, MutorchError
-from mutorch.mutators import find_places
+from mutorch.mutators import Mutator, find_places
 
 from .export import export, record_of
 
@@ -56,7 +56,7 @@ def save(
         **({"architecture": dict(architecture)} if architecture is not None else {}),
         "model": f"{type(model).__module__}.{type(model).__qualname__}",
         "tied": tied,
-        "metrics": dict(metrics or {}),
+        "metrics": {name: float(value) for name, value in (metrics or {}).items()},
         "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def load(path: str | os.PathLike[str], model: nn.Module | Callable[[], nn.Module
         if "architecture" not in record:
             raise LoadError(f"{path} has no architecture, but the model has decisions; give save the architecture")
         try:
-            plain = export(built, record["architecture"])
+            plain = _exported(built, record)
         except MutorchError as error:
             raise LoadError(f"{path} does not fit {type(built).__name__}: {error}") from error
     else:
@@ -109,6 +109,14 @@ def load(path: str | os.PathLike[str], model: nn.Module | Callable[[], nn.Module
     tensors |= {name: tensors[source] for name, source in record.get("tied", {}).items()}
     _fill(plain, tensors, str(path))
     return plain
+
+
+def _exported(net: nn.Module, record: Mapping[str, Any]) -> nn.Module:
+    if "custom_groups" not in record:
+        return export(net, record["architecture"])
+    # A mutator decides what is undecided, and what the caller gave stays as it is.
+    mutator = Mutator(copy.deepcopy(net), custom_groups=record["custom_groups"])
+    return export(mutator.model, record["architecture"], mutator=mutator)
 
 
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:

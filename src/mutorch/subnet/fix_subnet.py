@@ -15,6 +15,7 @@ from torch import nn
 from mutorch.errors import ChoiceError, ConfigError, FixedError, LoadError, SpaceError, StateError, nearest
 from mutorch.mutables import DumpChosen
 from mutorch.mutators import Place, find_places
+from mutorch.space.decision import key
 
 from .export import export
 
@@ -54,7 +55,7 @@ def export_fix_subnet(
         ChoiceError: a mutable without a choice (also `AssertionError`).
     """
     if export_subnet_mode == "mutable":
-        subnet = {_key(place): place.mutable.dump_chosen() for place in find_places(model)}
+        subnet = {place.name: _dumped(place) for place in find_places(model)}
     elif export_subnet_mode == "mutator":
         template = getattr(getattr(model, "mutator", None), "config_template", None)
         if template is None:
@@ -74,8 +75,9 @@ def load_fix_subnet(
 ) -> None:
     """Fix every mutable of `model` to what the subnet says, for good and in place. The subnet is not changed.
 
-    Everything is checked first: a subnet that does not fit changes nothing. Fixed mutables are skipped; afterwards every
-    module with a `to_static_op` is replaced by what that gives.
+    Everything is checked first: a subnet that does not fit changes nothing. Fixed mutables are skipped, as are those
+    inside candidates that the subnet does not choose; afterwards every module with a `to_static_op` is replaced by what
+    that gives.
 
     Args:
         prefix: removed from the front of module paths before they are looked up.
@@ -100,18 +102,14 @@ def load_fix_subnet(
         raise StateError("channel subnets cannot be loaded: this version has no channel units")
     if hasattr(model, "to_static_op"):
         raise FixedError(f"{type(model).__name__} is itself a dynamic op; call its to_static_op instead")
-    planned = [
-        (place, _chosen(subnet, place, prefix, extra_prefix))
-        for place in find_places(model)
-        if not place.mutable.is_fixed
-    ]
-    for place, chosen in planned:
-        if chosen not in list(place.mutable.choices):
-            raise ChoiceError(
-                f"mutable {_key(place)!r} has no choice {chosen!r}; {nearest(chosen, place.mutable.choices)}"
-            )
-    for place, chosen in planned:
+    planned: dict[str, tuple[Place, Any]] = {}
+    for place in find_places(model):
+        gone = any(path in planned and planned[path][1] != choice for path, choice in place.inside)
+        if not place.mutable.is_fixed and not gone:
+            planned[place.path] = place, _chosen(subnet, place, prefix, extra_prefix)
+    for place, chosen in planned.values():
         if not place.mutable.is_fixed:  # shared: fixed a moment ago
+            place.mutable.assign(chosen)
             place.mutable.fix_chosen(chosen)
     _to_static(model)
 
@@ -126,29 +124,29 @@ def convert_fix_subnet(fix_subnet: Mapping[str, DumpChosen]) -> dict[str, dict[s
         >>> convert_fix_subnet({"block": DumpChosen("conv3", {"all_choices": ["conv3"]})})
         {'block': {'chosen': 'conv3'}}
     """
-    for key, value in fix_subnet.items():
+    for name, value in fix_subnet.items():
         if not isinstance(value, DumpChosen):
-            raise ChoiceError(f"entry {key!r} must be a DumpChosen, got {type(value).__name__}")
-    return {key: {"chosen": value.chosen} for key, value in fix_subnet.items()}
+            raise ChoiceError(f"entry {name!r} must be a DumpChosen, got {type(value).__name__}")
+    return {name: {"chosen": value.chosen} for name, value in fix_subnet.items()}
 
 
-def _key(place: Place) -> str:
-    return place.mutable.alias or place.path
+def _dumped(place: Place) -> DumpChosen:
+    dumped: object = place.mutable.dump_chosen()
+    return dumped if isinstance(dumped, DumpChosen) else DumpChosen(dumped)  # the guide's mutables dump the bare choice
 
 
 def _chosen(subnet: Mapping[str, Any], place: Place, prefix: str, extra_prefix: str) -> Any:
-    key = place.mutable.alias or f"{extra_prefix}{place.path.removeprefix(prefix)}"
-    if key not in subnet:
+    name = place.name if place.mutable.alias else f"{extra_prefix}{place.name.removeprefix(prefix)}"
+    if name not in subnet:
         error = MissingAliasError if place.mutable.alias else MissingEntryError
-        raise error(f"the subnet has no entry {key!r} for the mutable at {place.path!r}; {nearest(key, subnet)}")
-    entry = subnet[key]
-    if isinstance(entry, DumpChosen):
-        return entry.chosen
-    if isinstance(entry, Mapping):
-        if "chosen" not in entry:
-            raise SpaceError(f"entry {key!r} of the subnet has no 'chosen', only {sorted(entry)}")
-        return entry["chosen"]
-    return entry
+        raise error(f"the subnet has no entry {name!r} for the mutable at {place.path!r}; {nearest(name, subnet)}")
+    entry = subnet[name]
+    if isinstance(entry, Mapping) and "chosen" not in entry:
+        raise SpaceError(f"entry {name!r} of the subnet has no 'chosen', only {sorted(entry)}")
+    chosen = entry["chosen"] if isinstance(entry, Mapping) else entry.chosen if isinstance(entry, DumpChosen) else entry
+    if key(chosen) not in map(key, place.mutable.choices):
+        raise ChoiceError(f"mutable {place.name!r} has no choice {chosen!r}; {nearest(chosen, place.mutable.choices)}")
+    return chosen
 
 
 def _read(subnet: ValidFixMutable) -> Mapping[str, Any]:
@@ -160,12 +158,12 @@ def _read(subnet: ValidFixMutable) -> Mapping[str, Any]:
     if not path.is_file():
         raise LoadError(f"no file {path}")
     text = path.read_text(encoding="utf-8")
-    if path.suffix == ".json":
-        content = json.loads(text)
-    elif path.suffix in (".yaml", ".yml"):
-        content = yaml.safe_load(text)
-    else:
+    if path.suffix not in (".json", ".yaml", ".yml"):
         raise LoadError(f"a subnet file is .yaml or .json (pickles can run code and are not read), got {path.name!r}")
+    try:
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise LoadError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, Mapping):
         raise LoadError(f"{path} holds a {type(content).__name__}, not a dict from mutable to choice")
     return content
