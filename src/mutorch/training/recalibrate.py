@@ -1,7 +1,7 @@
 """BatchNorm statistics of one subnet, measured afresh.
 
 A supernet's running statistics mix all architectures. Scoring a subnet with them ranks architectures far worse than with
-its own: Kendall tau 0.37 against 0.67 on the digits benchmark (`benchmarks/search_quality.py` measures it).
+its own: Kendall tau 0.33 against 0.68 on the digits benchmark (`benchmarks/search_quality.py` measures it).
 """
 
 from collections.abc import Callable, Iterable, Iterator
