@@ -80,7 +80,7 @@ def test_a_run_stopped_in_any_stage_ends_like_one_that_was_not(finished, tmp_pat
 
 def test_a_folder_of_other_settings_is_refused_and_named(finished):
     folder, _ = finished
-    with pytest.raises(ResumeError, match=r"other settings \(num_retrained: 2 there, 3 now\)"):
+    with pytest.raises(ResumeError, match=r"other settings \(num_retrained: 2 there, 3 here\)"):
         spos(replace(TINY, num_retrained=3), folder)
 
 

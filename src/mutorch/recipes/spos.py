@@ -28,7 +28,7 @@ from mutorch.search import Feasible, History, RandomSearch, search
 from mutorch.space import Architecture
 from mutorch.subnet import export, save, save_program
 from mutorch.training import fit
-from mutorch.utils import evaluating
+from mutorch.utils import differences, evaluating, whole_file
 
 from .settings import Settings, Training
 
@@ -109,9 +109,8 @@ def spos(settings: Settings, output: str | os.PathLike[str], *, progress: Progre
 
 def write_json(path: Path, content: Any) -> None:
     """Write a file whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 class Run:
@@ -284,12 +283,9 @@ class Run:
         del mine["threads"]  # how fast, not what
         if path.exists():
             found = json.loads(path.read_text(encoding="utf-8"))
-            different = [key for key in dict.fromkeys([*found, *mine]) if found.get(key) != mine.get(key)]
+            different = differences(found, mine)
             if different:
-                shown = "; ".join(f"{key}: {found.get(key)!r} there, {mine.get(key)!r} now" for key in different)
-                raise ResumeError(
-                    f"{self.output} holds a run with other settings ({shown}); give another output folder"
-                )
+                raise ResumeError(f"{self.output} holds a run with other settings ({different}); give another output")
         else:
             write_json(path, mine)
 

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from mutorch.cost import Costs
 from mutorch.errors import ResumeError
+from mutorch.utils import differences
 
 from .history import Trial
 
@@ -84,10 +85,9 @@ class Log:
         if header.get("format") != FORMAT:
             raise ResumeError(f"{self.path} has format {header.get('format')!r}; this version reads format {FORMAT}")
         found = header["run"]
-        different = [key for key in dict.fromkeys([*found, *run]) if found.get(key) != run.get(key)]
+        different = differences(found, run)
         if different:
-            shown = "; ".join(f"{key}: {found.get(key)!r} there, {run.get(key)!r} here" for key in different)
-            raise ResumeError(f"{self.path} belongs to another search ({shown}); give another log to start anew")
+            raise ResumeError(f"{self.path} belongs to another search ({different}); give another log to start anew")
 
 
 def _to_dict(trial: Trial) -> dict[str, Any]:

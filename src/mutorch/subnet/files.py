@@ -5,7 +5,6 @@ import json
 import os
 import platform
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from mutorch.errors import ExportError, LoadError, MutorchError
 from mutorch.mutators import Mutator, find_places
+from mutorch.utils import whole_file
 
 from .export import export, record_of
 
@@ -59,17 +59,11 @@ def save(
         "metrics": {name: float(value) for name, value in (metrics or {}).items()},
         "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with whole_file(path) as partial:
         if path.suffix == ".pt":
             torch.save({"tensors": tensors, KEY: json.dumps(record)}, partial)
         else:
             save_file(tensors, partial, metadata={KEY: json.dumps(record), "format": "pt"})
-        os.replace(partial, path)
-    finally:
-        with suppress(FileNotFoundError):
-            partial.unlink()
     return path
 
 

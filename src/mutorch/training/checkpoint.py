@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from mutorch.errors import ResumeError
+from mutorch.utils import differences, whole_file
 
 FORMAT = 1
 
@@ -18,11 +19,8 @@ def save_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any], *, r
     Args:
         run: what makes the run what it is (seed, space, recipe); a checkpoint is only resumed by an equal run.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    torch.save({"format": FORMAT, "run": dict(run), "state": dict(state)}, partial)
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        torch.save({"format": FORMAT, "run": dict(run), "state": dict(state)}, partial)
 
 
 def load_checkpoint(path: str | os.PathLike[str], *, run: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -41,8 +39,9 @@ def load_checkpoint(path: str | os.PathLike[str], *, run: Mapping[str, Any]) -> 
         raise ResumeError(f"{path} is no checkpoint of mutorch: {type(error).__name__}: {error}") from error
     if content.get("format") != FORMAT:
         raise ResumeError(f"{path} has format {content.get('format')!r}; this version reads format {FORMAT}")
-    different = [key for key in dict.fromkeys([*found, *run]) if found.get(key) != run.get(key)]
+    different = differences(found, run)
     if different:
-        shown = "; ".join(f"{key}: {found.get(key)!r} there, {run.get(key)!r} here" for key in different)
-        raise ResumeError(f"{path} belongs to another run ({shown}); delete it, or give another path, to start anew")
+        raise ResumeError(
+            f"{path} belongs to another run ({different}); delete it, or give another path, to start anew"
+        )
     return dict(state)

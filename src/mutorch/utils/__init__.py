@@ -1,6 +1,7 @@
 """Small helpers that know nothing of search spaces or models."""
 
 from .class_path import str2class as str2class
+from .differences import differences as differences
 from .divisible import make_divisible as make_divisible
 from .evaluating import evaluating as evaluating
 from .latest_checkpoint import find_latest_checkpoint as find_latest_checkpoint
@@ -18,3 +19,4 @@ from .register_modules import register_all_modules as register_all_modules
 from .rewriter_record import pop_rewriter_function_record as pop_rewriter_function_record
 from .runtime_info import RuntimeInfo as RuntimeInfo
 from .runtime_info import RuntimeInfoError as RuntimeInfoError
+from .whole_file import whole_file as whole_file
