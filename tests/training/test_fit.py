@@ -117,7 +117,7 @@ def test_a_training_interrupted_at_any_step_ends_with_the_same_bits(tmp_path, cr
         {"step": strict_fair_step},
         {"mutator": None},
     ],
-    ids=str,
+    ids=lambda options: ", ".join(f"{name} {getattr(value, '__name__', value)}" for name, value in options.items()),
 )
 def test_every_part_of_a_training_resumes(tmp_path, options):
     whole = train(**options)
