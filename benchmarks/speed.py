@@ -9,6 +9,8 @@ from torch import nn
 
 from benchmarks.measure import in_turns
 from mutorch import CostTable, Mutator, OneShotMutableOP, export
+from mutorch.models import spos_shufflenet_setting
+from mutorch.registry import MODELS
 
 CHANNELS = 32
 
@@ -28,10 +30,10 @@ def _conv(kernel_size: int) -> nn.Sequential:
 
 
 def forward(batch: int, size: int, repeats: int) -> float:
-    """A single path of the supernet over the same net without choices."""
-    net = supernet(20).eval()
+    """A single path of the SPOS ShuffleNetV2 supernet (20 choice blocks) over the same net without choices."""
+    net = MODELS.build(spos_shufflenet_setting()).eval()
     mutator = Mutator(net)
-    architecture = dict.fromkeys(mutator.space.names, "conv3")
+    architecture = mutator.space.sample(0)
     mutator.set_choices(architecture)
     static = export(net, architecture)
     x = torch.zeros(batch, 3, size, size)
@@ -95,8 +97,8 @@ def run() -> dict[str, float]:
     ratio20, micro20 = sample_and_set(20)
     ratio200, micro200 = sample_and_set(200)
     return {
-        "forward, 20 blocks, batch 32 3x64x64, over the static net": forward(32, 64, 15),
-        "forward, 20 blocks, batch 1 3x32x32, over the static net": forward(1, 32, 400),
+        "forward, 20 choice blocks, batch 32 3x64x64, over the static net": forward(32, 64, 15),
+        "forward, 20 choice blocks, batch 1 3x32x32, over the static net": forward(1, 32, 400),
         "dispatch of one choice, microseconds": dispatch(),
         "sample and set 20 decisions, over a plain loop": ratio20,
         "sample and set 20 decisions, microseconds": micro20,

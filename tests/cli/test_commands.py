@@ -132,6 +132,13 @@ def test_train_and_space_show_what_there_is(config):
     assert "256 architectures" in run("space", path)
 
 
+def test_looking_at_a_space_leaves_nothing_behind(tmp_path):
+    path = tmp_path / "toy.yaml"
+    path.write_text(CONFIG.replace("FOLDER", str(tmp_path)))
+    run("space", path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_report_of_an_unfinished_run_says_what_to_do(tmp_path):
     with pytest.raises(LoadError, match="holds no finished run"):
         run("report", tmp_path)

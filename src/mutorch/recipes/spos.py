@@ -136,11 +136,14 @@ class Run:
         self.mutator = Mutator(self.net)
         self.table = CostTable.from_model(self.mutator, self.data.example_inputs)
         self.budget = Budget.parse(settings.search.budget, self.table)
-        self.output.mkdir(parents=True, exist_ok=True)
-        self._claim()
 
     def train_supernet(self) -> None:
-        """Train the supernet, or read what was trained."""
+        """Train the supernet, or read what was trained.
+
+        Errors:
+            ResumeError: the output folder belongs to a run with other settings.
+        """
+        self._claim()
         self._fit(
             self.net, self.settings.supernet, "training the supernet", self.output / "supernet.ckpt", self.mutator
         )
@@ -285,7 +288,9 @@ class Run:
             found = json.loads(path.read_text(encoding="utf-8"))
             different = differences(found, mine)
             if different:
-                raise ResumeError(f"{self.output} holds a run with other settings ({different}); give another output")
+                raise ResumeError(
+                    f"{self.output} holds a run with other settings ({different}); delete it, or give another"
+                )
         else:
             write_json(path, mine)
 
