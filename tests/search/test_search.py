@@ -153,6 +153,17 @@ def test_a_strategy_of_ones_own_searches_under_a_budget_and_resumes(toy, tmp_pat
     assert outcome(run(toy, num_trials=100, log=tmp_path / "run.jsonl", **options)) == outcome(whole)
 
 
+class Spendthrift(HillClimbing):
+    def ask(self):
+        return self.feasible.space.max
+
+
+def test_a_strategy_that_leaves_the_budget_is_told_so_before_anything_is_evaluated(toy):
+    with pytest.raises(BudgetError, match=r"the strategy asked for .* outside of params <= .* feasible.accept"):
+        run(toy, strategy=Spendthrift, budget={"params": "60%"})
+    assert not toy.evaluated
+
+
 # ---- logs and resuming -----------------------------------------------------------------------------------------------
 
 

@@ -9,10 +9,11 @@ from typing import Any, Literal
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mutorch.cost import Budget, CostTable, ExampleInputs
+from mutorch.cost import Budget, Costs, CostTable, ExampleInputs
 from mutorch.cost.budget import BudgetSpec
 from mutorch.errors import BudgetError, ConfigError, ResumeError, nearest
 from mutorch.mutators import Mutator
+from mutorch.space import Architecture
 from mutorch.subnet import export
 from mutorch.training import recalibrate_
 
@@ -91,9 +92,9 @@ def search(
                 architecture = chooser.ask()
                 if architecture is None:
                     return History(trials, exhausted=True)
+                costs = _costs(architecture, table, bounds)
                 start = time.perf_counter()
                 score, metrics = _score(evaluate, _candidate(net, mutator, architecture, calibrate), objective)
-                costs = None if table is None else table(architecture)
                 trial = Trial(len(trials), architecture, score, metrics, costs, time.perf_counter() - start)
                 chooser.tell(architecture, score)
                 trials.append(trial)
@@ -113,6 +114,17 @@ def _table(
     if table is None and budget is not None:
         raise BudgetError("a budget needs costs: give example_inputs, or a table")
     return table
+
+
+def _costs(architecture: Architecture, table: CostTable | None, bounds: Budget | None) -> Costs | None:
+    """What an architecture costs; a strategy that left the budget is told so before anything is evaluated."""
+    costs = None if table is None else table(architecture)
+    if costs is not None and bounds is not None and not bounds.allows(costs):
+        raise BudgetError(
+            f"the strategy asked for {architecture}, which is outside of {bounds}; take what feasible.accept or "
+            "feasible.draw gives"
+        )
+    return costs
 
 
 def _replay(past: Trial, chooser: Strategy) -> None:
