@@ -134,11 +134,13 @@ class KeepsThings(nn.Module):
         self.block = OneShotMutableOP({"linear": nn.Linear(2, 2), "wide": nn.Linear(2, 2)})
         self.by_name = {"block": [self.block]}
         self.features, self.maps = None, []
+        self.register_buffer("mean", torch.zeros(()))
         self.mutator = Mutator(self)
 
     def forward(self, x):
         self.features = self.by_name["block"][0](x)
         self.maps = [self.features.softmax(-1)]
+        self.mean = 0.9 * self.mean + 0.1 * self.features.mean()
         return self.features
 
 
@@ -155,7 +157,7 @@ def test_outputs_kept_from_a_training_forward_are_values_in_the_export():
     out = net(X)
     subnet = export(net)
     assert torch.equal(subnet.features, out)
-    assert [x.requires_grad for x in (subnet.features, *subnet.maps)] == [False, False]
+    assert [x.requires_grad for x in (subnet.features, *subnet.maps, subnet.mean)] == [False] * 3
     net.features.sum().backward()
     assert net.block.candidates["linear"].weight.grad is not None
 

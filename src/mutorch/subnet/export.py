@@ -130,6 +130,7 @@ class _Exporter:
     def _enter_attributes(self, module: nn.Module) -> None:
         """What a module holds besides tensors and modules: no mutator goes along, kept outputs of a forward stay values."""
         held = [value for name, value in vars(module).items() if name not in _OF_EVERY_MODULE]
+        held += [buffer for buffer in module._buffers.values() if buffer is not None]
         for leaf in tree_leaves(held) if held else ():
             if isinstance(leaf, Mutator):
                 self._memo[id(leaf)] = None
