@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mutorch.cost import METRICS, CostTable, call, count
 from mutorch.errors import ChoiceError, CostError, SpaceError
 from mutorch.models import SearchableShuffleNetV2, chain_net
-from mutorch.mutables import MutableValue, OneShotMutableOP, OneShotMutableValue
+from mutorch.mutables import DumpChosen, MutableValue, OneShotMutableModule, OneShotMutableOP, OneShotMutableValue
 from mutorch.mutators import Mutator
 from mutorch.space import random_at
 from mutorch.subnet import export
@@ -356,3 +356,50 @@ def test_architectures_of_another_space_and_unknown_metrics_are_refused():
         table({**table.space.default, "block0": "conv33"})
     with pytest.raises(CostError, match="no metric 'mac'; did you mean 'macs'"):
         table.cheapest("mac")
+
+
+class Cropped(OneShotMutableModule[str, str]):
+    """Keeps one kernel, and makes the convolution that a choice stands for."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 4, 5, 5))
+        self.sizes = {"k1": 1, "k3": 3, "k5": 5}
+
+    @property
+    def choices(self):
+        return list(self.sizes)
+
+    def chosen_module(self, choice):
+        size = self.sizes[choice]
+        conv = nn.Conv2d(4, 4, size, padding=size // 2, bias=False)
+        margin = (5 - size) // 2
+        conv.weight.data = self.weight.data[:, :, margin : 5 - margin, margin : 5 - margin].clone()
+        return conv
+
+    def sample_choice(self, rng=None):
+        return "k1"
+
+    def forward_choice(self, x, choice):
+        return self.chosen_module(choice)(x)
+
+    def forward_fixed(self, x):
+        return self.forward_choice(x, self.current_choice)
+
+    def forward_all(self, x):
+        return sum(self.forward_choice(x, choice) for choice in self.choices)
+
+    def fix_chosen(self, chosen):
+        self.current_choice = chosen
+
+    def dump_chosen(self):
+        return DumpChosen(self.current_choice)
+
+
+def test_a_mutable_that_makes_its_modules_costs_what_they_cost():
+    x = torch.zeros(1, 4, 6, 6)
+    net = nn.Sequential(nn.Conv2d(4, 4, 1), Cropped())
+    table = CostTable.from_model(Mutator(net), x)
+    for choice in ("k1", "k3", "k5"):
+        said, counted = table({"1": choice}), count(export(net, {"1": choice}), x)
+        assert (said.macs, said.params, said.size_mb) == (counted.macs, counted.params, counted.size_mb)

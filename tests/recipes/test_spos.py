@@ -1,6 +1,7 @@
 """The whole recipe at toy length: what it leaves behind, how it goes on, what it refuses."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -80,8 +81,21 @@ def test_a_run_stopped_in_any_stage_ends_like_one_that_was_not(finished, tmp_pat
 
 def test_a_folder_of_other_settings_is_refused_and_named(finished):
     folder, _ = finished
-    with pytest.raises(ResumeError, match=r"other settings \(num_retrained: 2 there, 3 here\)"):
-        spos(replace(TINY, num_retrained=3), folder)
+    with pytest.raises(ResumeError, match=r"other settings \(seed: 0 there, 3 here\)"):
+        spos(replace(TINY, seed=3), folder)
+
+
+def test_another_budget_or_a_longer_search_uses_the_trained_weights_again(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    stages = []
+    searching = replace(TINY.search, budget={"macs": "40%"}, num_trials=8)
+    again = spos(replace(TINY, search=searching), folder, progress=lambda stage, done, *_: stages.append((stage, done)))
+    assert [done for stage, done in stages if stage == "training the supernet"] == [12]
+    assert len(again.history) == 8
+    assert all(trial.costs.macs <= 0.4 * again.table(again.table.largest()).macs for trial in again.history)
+    longer = spos(replace(TINY, search=replace(TINY.search, num_trials=9)), folder)
+    assert [t.architecture for t in longer.history][:6] == [t.architecture for t in finished[1].history]
 
 
 def test_results_are_plain_json(finished):

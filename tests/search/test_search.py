@@ -93,6 +93,11 @@ def test_a_result_that_is_not_a_number_ranks_last(toy):
     assert [trial.score for trial in history.top(3)] == [1.0, -5.0, -math.inf]
 
 
+def test_a_result_may_be_a_tensor_with_a_gradient(toy):
+    history = run(toy, lambda model: -model(toy.example_inputs + 1).square().sum(), num_trials=3)
+    assert all(isinstance(trial.score, float) for trial in history)
+
+
 def test_a_dict_of_results_is_kept_and_its_objective_maximised(toy):
     def evaluate(model):
         score = toy.evaluate(model)

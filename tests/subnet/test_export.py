@@ -11,6 +11,7 @@ from mutorch.errors import ChoiceError, ExportError, SpaceError
 from mutorch.mutables import DerivedMutable, MutableValue, OneShotMutableOP
 from mutorch.subnet import record_of
 from mutorch.testing import check_export
+from mutorch.training import recalibrate_
 
 X = torch.linspace(-1, 1, 6).reshape(3, 2)
 
@@ -204,3 +205,13 @@ def test_modules_that_know_their_static_form_are_replaced_by_it():
     subnet = export(net, {"0": "a"})
     assert [type(subnet[0][0]), type(subnet[1])] == [nn.Linear, nn.Linear]
     assert subnet(X).shape == (3, 1)
+
+
+def test_export_with_batches_has_batch_norm_statistics_of_its_own():
+    net = nn.Sequential(OneShotMutableOP({"a": nn.Linear(2, 2), "b": nn.Identity()}), nn.BatchNorm1d(2))
+    batches = [torch.randn(16, 2, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    expected = export(net, {"0": "a"})
+    recalibrate_(expected, batches)
+    subnet = export(net, {"0": "a"}, calibrate=batches)
+    assert torch.equal(subnet[1].running_mean, expected[1].running_mean)
+    assert torch.equal(net[1].running_mean, torch.zeros(2))

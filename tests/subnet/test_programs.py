@@ -85,7 +85,7 @@ def onnx_available():
         pytest.importorskip(name)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # inside torch and onnxscript
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inside torch and onnxscript
 def test_an_onnx_file_computes_what_the_subnet_computes(tmp_path, monkeypatch):
     onnx_available()
     net = subnet()
@@ -94,5 +94,13 @@ def test_an_onnx_file_computes_what_the_subnet_computes(tmp_path, monkeypatch):
     assert net.training
     expected = net.eval()(image(2)).detach()
     programs._check_onnx(path, (image(2),), [expected])
+    programs._check_onnx(path, (image(7),), [net(image(7)).detach()])  # the batch is free
     with pytest.raises(ExportError, match="output 0 of .* in onnxruntime is off by"):
         programs._check_onnx(path, (image(2),), [expected + 1])
+
+
+def test_an_onnx_file_of_a_model_that_ties_its_batch_keeps_that_of_the_example(tmp_path):
+    onnx_available()
+    args = (torch.ones(2, 3), torch.tensor(2.0))
+    path = to_onnx(FixedBatch(), tmp_path / "net.onnx", args)
+    programs._check_onnx(path, args, [torch.full((2, 3), 2.0)])

@@ -205,3 +205,11 @@ def test_the_architecture_does_not_depend_on_what_happened_before():
         seen.append(mutator.current_choices)
         torch.rand(step)
     assert seen[0] == seen[2] == single_path(mutator.space, 0, 9) != seen[1]
+
+
+def test_a_path_without_parameters_is_a_step_without_gradients():
+    net = nn.Sequential(OneShotMutableOP({"linear": nn.Linear(3, 3), "skip": nn.Identity()}))
+    mutator = Mutator(net)
+    loss = path_step(net, mutator, lambda model: model(torch.ones(2, 3)).sum(), [{"0": "skip"}])
+    assert loss == 6
+    assert all(parameter.grad is None for parameter in net.parameters())

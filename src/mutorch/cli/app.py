@@ -94,7 +94,7 @@ def export(
             recalibrate_(subnet, run.calibration_batches())
     example = Run(settings, folder).data.example_inputs
     if to.suffix == ".onnx":
-        to_onnx(subnet, to, example)
+        to_onnx(subnet, to, torch.cat([example] * 2))
     elif to.suffix == ".pt2":
         save_program(subnet, to, torch.cat([example] * 2))
     else:

@@ -20,7 +20,7 @@ def write_report(folder: Path, *, title: str) -> Path:
     jinja2 = require("jinja2", extra="report")
     try:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        lines = (folder / "search.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (folder / results["log"]).read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise LoadError(f"{folder} holds no finished run: {error}; run `mutorch search` first") from error
     trials = [json.loads(line) for line in lines[1:]]

@@ -188,10 +188,10 @@ class FactorsBuilder:
         names = {path: self.decisions[id(m)] for path, m, _ in walk(self.mutator.model) if id(m) in self.decisions}
         for _, module, inside in walk(self.mutator.model):
             context = tuple((names[path], choice) for path, choice in inside)
-            # What stands in a mutable's place is its candidate: its own tensors are never exported.
-            for tensor in () if isinstance(module, BaseMutable) else stored_tensors(module):
-                holders[id(tensor)].add(context)
-                tensors[id(tensor)] = tensor
+            for stored_in, kept in self._kept(module, context):
+                for tensor in stored_tensors(kept):
+                    holders[id(tensor)].add(stored_in)
+                    tensors[id(tensor)] = tensor
         params: Counter[frozenset[Context]] = Counter()
         bytes_: Counter[frozenset[Context]] = Counter()
         for number, contexts in holders.items():
@@ -199,6 +199,15 @@ class FactorsBuilder:
             params[frozenset(contexts)] += tensor.numel() if isinstance(tensor, nn.Parameter) else 0
             bytes_[frozenset(contexts)] += tensor.numel() * tensor.element_size()
         return self._from_contexts(params), self._from_contexts(bytes_)
+
+    def _kept(self, module: nn.Module, context: Context) -> Iterable[tuple[Context, nn.Module]]:
+        """What an export keeps of one module, and where: of a mutable nothing but what its choice stands for."""
+        if not isinstance(module, BaseMutable):
+            yield context, module
+        elif isinstance(module, MutableModule) and not module.candidates:
+            for choice in module.choices:
+                for kept in module.chosen_module(choice).modules():
+                    yield (*context, (self.decisions[id(module)], choice)), kept
 
     def _from_contexts(self, totals: Counter[frozenset[Context]]) -> Factors:
         tables: Tables = {}

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -93,6 +94,7 @@ def spos(settings: Settings, output: str | os.PathLike[str], *, progress: Progre
         ResumeError: the folder belongs to a run with other settings.
     """
     run = Run(settings, output, progress)
+    _ = run.budget  # one that cannot be met fails before anything is trained
     run.train_supernet()
     history = run.search()
     rows = run.train_alone(run.chosen(history))
@@ -103,7 +105,8 @@ def spos(settings: Settings, output: str | os.PathLike[str], *, progress: Progre
     two = torch.cat([run.data.example_inputs] * 2)  # a batch of one would be taken for a constant
     program = save_program(winner, run.output / "subnet.pt2", two)
     run.progress("exporting the winner", 1, 1, "")
-    write_json(run.output / "results.json", {"budget": str(run.budget), "rows": [asdict(row) for row in rows]})
+    results = {"budget": str(run.budget), "log": run.log.name, "rows": [asdict(row) for row in rows]}
+    write_json(run.output / "results.json", results)
     return Result(rows, history, str(run.budget), run.table.space.size, run.table, winner, file, program, two)
 
 
@@ -122,7 +125,7 @@ class Run:
     Attributes:
         data: the data set.
         net, mutator: the supernet, untrained at first.
-        table, budget: its costs, and the bounds on them; counted first, so that a budget that cannot be met fails at once.
+        table: its costs.
     """
 
     def __init__(self, settings: Settings, output: str | os.PathLike[str], progress: Progress | None = None) -> None:
@@ -135,7 +138,21 @@ class Run:
         self.net = self.build()
         self.mutator = Mutator(self.net)
         self.table = CostTable.from_model(self.mutator, self.data.example_inputs)
-        self.budget = Budget.parse(settings.search.budget, self.table)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """The bounds on the costs.
+
+        Errors:
+            InfeasibleBudgetError: bounds that cannot be met; the recipe asks before it trains anything.
+        """
+        return Budget.parse(self.settings.search.budget, self.table)
+
+    @property
+    def log(self) -> Path:
+        """The log of the search; another budget or way to search has another one, beside it."""
+        options = {name: value for name, value in asdict(self.settings.search).items() if name != "num_trials"}
+        return self.output / f"search-{_digest(options)}.jsonl"
 
     def train_supernet(self) -> None:
         """Train the supernet, or read what was trained.
@@ -168,7 +185,7 @@ class Run:
             num_trials=options.num_trials,
             seed=self.settings.seed,
             calibrate=batches,
-            log=self.output / "search.jsonl",
+            log=self.log,
             on_trial=lambda trial, count: self.progress(
                 stage, trial.index + 1, count, f"accuracy {trial.metrics['accuracy']:.3f}"
             ),
@@ -231,9 +248,8 @@ class Run:
 
     def trained_subnet(self, architecture: Architecture) -> nn.Module:
         """A subnet trained alone, from its checkpoint if there is one."""
-        name = hashlib.sha256(json.dumps(architecture).encode()).hexdigest()[:16]
         model = export(self.build(), architecture)
-        self._fit(model, self.settings.retrain, None, self.output / "alone" / f"{name}.ckpt")
+        self._fit(model, self.settings.retrain, None, self.output / "alone" / f"{_digest(architecture)}.ckpt")
         return model
 
     def _scores(self, architecture: Architecture) -> tuple[float, float]:
@@ -282,8 +298,9 @@ class Run:
     def _claim(self) -> None:
         """One folder, one run: refuse a folder that other settings made."""
         path = self.output / "settings.json"
-        mine = json.loads(json.dumps(asdict(self.settings)))
-        del mine["threads"]  # how fast, not what
+        # What the trained weights depend on. The rest may change from call to call: it is searched again with them.
+        mine = {name: asdict(self.settings)[name] for name in ("model", "data", "supernet", "retrain", "seed")}
+        mine = json.loads(json.dumps(mine))
         if path.exists():
             found = json.loads(path.read_text(encoding="utf-8"))
             different = differences(found, mine)
@@ -293,6 +310,11 @@ class Run:
                 )
         else:
             write_json(path, mine)
+
+
+def _digest(content: Any) -> str:
+    """A short name for plain data, the same in every process."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
 def _evaluate(model: nn.Module, loader: DataLoader[Any]) -> dict[str, float]:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mutorch.cost import Budget, Costs, CostTable, ExampleInputs
@@ -15,7 +15,6 @@ from mutorch.errors import BudgetError, ConfigError, ResumeError, nearest
 from mutorch.mutators import Mutator
 from mutorch.space import Architecture
 from mutorch.subnet import export
-from mutorch.training import recalibrate_
 
 from .feasible import Feasible
 from .history import History, Trial, as_score
@@ -139,21 +138,22 @@ def _replay(past: Trial, chooser: Strategy) -> None:
 
 
 def _candidate(net: nn.Module, mutator: Mutator, architecture: Mapping[str, Any], calibrate: Any) -> nn.Module:
-    model = export(net, architecture, mutator=mutator).eval()
-    if calibrate is not None and calibrate is not False:
-        recalibrate_(model, calibrate)
-    return model
+    return export(net, architecture, mutator=mutator, calibrate=None if calibrate is False else calibrate).eval()
 
 
 def _score(evaluate: Evaluate, model: nn.Module, objective: str | None) -> tuple[float, dict[str, float]]:
     result = evaluate(model)
     if not isinstance(result, Mapping):
-        return as_score(float(result)), {}
-    metrics = {name: float(value) for name, value in result.items()}
+        return as_score(_number(result)), {}
+    metrics = {name: _number(value) for name, value in result.items()}
     name = next(iter(metrics), None) if objective is None else objective
     if name is None or name not in metrics:
         raise ConfigError(f"evaluate returned no {name!r}; {nearest(name, metrics)}")
     return as_score(metrics[name]), metrics
+
+
+def _number(value: Any) -> float:
+    return float(value.detach() if isinstance(value, Tensor) else value)
 
 
 def _check_calibration(model: nn.Module, calibrate: Any) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -13,13 +13,18 @@ from mutorch.errors import ExportError
 from mutorch.mutables import BaseMutable, DerivedMutable, MutableModule, find_sources
 from mutorch.mutators import CustomGroups, Mutator, group, unwrap
 from mutorch.space import Architecture, Choice, SearchSpace
+from mutorch.training import recalibrate_
 
 RECORD = "architecture_record"
 """The attribute of an exported model that remembers, as plain data, what it was exported from."""
 
 
 def export(
-    net: nn.Module, architecture: Mapping[str, Choice] | None = None, *, mutator: Mutator | None = None
+    net: nn.Module,
+    architecture: Mapping[str, Choice] | None = None,
+    *,
+    mutator: Mutator | None = None,
+    calibrate: Iterable[Any] | None = None,
 ) -> nn.Module:
     """The subnet at `architecture` as a new plain model; `net` is left as it is.
 
@@ -34,6 +39,8 @@ def export(
         net: the supernet, or a parallel wrapper of it.
         architecture: decision to choice; the current one unless given.
         mutator: needed only where it has custom groups, whose names the architecture uses.
+        calibrate: batches to measure the subnet's own BatchNorm statistics on, as `search` does with its candidates; see
+            `recalibrate_`. Without them it has those of the supernet, and computes what the supernet computes.
 
     Errors:
         SpaceError, ChoiceError: not an architecture of the net's space.
@@ -60,6 +67,8 @@ def export(
     exported = _Exporter(choices).export(model)
     _check_plain(exported)
     setattr(exported, RECORD, _record(space, chosen, mutator.custom_groups if mutator is not None else None))
+    if calibrate is not None:
+        recalibrate_(exported, calibrate)
     return exported
 
 

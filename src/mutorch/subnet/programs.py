@@ -1,7 +1,10 @@
 """Subnets for where mutorch, or Python, is not: `torch.export` programs and ONNX."""
 
+import logging
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,7 @@ def to_onnx(
 ) -> Path:
     """Write an ONNX file with torch's exporter and, unless told not to, run it in onnxruntime and compare.
 
-    Needs the extra `onnx`.
+    The batch stays free as in `save_program`. Needs the extra `onnx`.
 
     Errors:
         MissingExtraError: the extra is not installed.
@@ -51,8 +54,11 @@ def to_onnx(
     require("onnxscript", extra="onnx")
     args = _args(example_inputs)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with evaluating(model):
-        torch.onnx.export(model, args, path, dynamo=True, external_data=False, verbose=False)
+    with evaluating(model), _quiet():
+        try:
+            _to_onnx(model, args, path, dynamic_shapes=_free_batch(args))
+        except Exception:  # the model ties its batch size to a constant: keep the one of the example
+            _to_onnx(model, args, path, dynamic_shapes=None)
         if check:
             with torch.no_grad():
                 expected = [x for x in tree_flatten(model(*args))[0] if isinstance(x, Tensor)]
@@ -72,6 +78,24 @@ def _check_onnx(path: Path, args: tuple[Any, ...], expected: list[Tensor]) -> No
             raise ExportError(
                 f"output {number} of {path} in onnxruntime is off by {off:.3g} (largest output {scale:.3g})"
             )
+
+
+def _to_onnx(model: nn.Module, args: tuple[Any, ...], path: Path, *, dynamic_shapes: Any) -> None:
+    torch.onnx.export(model, args, path, dynamo=True, external_data=False, verbose=False, dynamic_shapes=dynamic_shapes)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks on what else could be installed, and on its own deprecations."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _args(example_inputs: Tensor | tuple[Any, ...]) -> tuple[Any, ...]:

@@ -104,7 +104,8 @@ def path_step(
             losses.append(loss.detach())
             if ddp is not None and is_last and not ddp.find_unused_parameters:
                 loss = loss + _zero_of([p for p in parameters if id(p) not in on_path])
-            backward(loss)
+            if loss.requires_grad:  # a path may have nothing to train
+                backward(loss)
     for parameter in parameters:
         if parameter.grad is not None and id(parameter) not in used and id(parameter) not in had_gradient:
             parameter.grad = None
