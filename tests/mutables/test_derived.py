@@ -286,14 +286,43 @@ class Named(nn.Module):
         return x * self.hidden.current_choice
 
 
-def test_a_model_is_no_source_but_can_name_its_own():
+def test_a_model_can_name_its_own_sources():
     model = Named()
-    with pytest.raises(DerivedError, match="or name source_mutables"):
-        DerivedMutable(model.double)
     copied = copy.deepcopy(model)
     Mutator(copied).set_choices({"width": 2})
     assert (model(torch.ones(())), copied(torch.ones(()))) == (2, 4)
     assert export(model, {"width": 2})(torch.ones(())) == 4
+
+
+class Naming(nn.Module):
+    """The natural spelling: functions that read `self`."""
+
+    def __init__(self, spelling):
+        super().__init__()
+        self.other = MutableValue([5, 6])
+        self.inner = nn.Module()
+        self.inner.width = MutableValue([1, 2])
+        self.hidden = DerivedMutable(
+            self.double if spelling == "method" else lambda: self.inner.width.current_choice * 2
+        )
+
+    def double(self):
+        return self.inner.width.current_choice * 2
+
+
+@pytest.mark.parametrize("spelling", ["method", "lambda"])
+def test_a_function_that_reads_self_has_the_sources_that_it_names(spelling):
+    model = Naming(spelling)
+    assert model.hidden.source_mutables == {model.inner.width}
+    copied = copy.deepcopy(model)
+    copied.inner.width.current_choice = 2
+    assert (model.hidden.current_choice, copied.hidden.current_choice) == (2, 4)
+
+
+def test_a_function_that_reads_nothing_of_the_model_it_holds_has_no_source():
+    model = Named()
+    with pytest.raises(DerivedError, match="or name source_mutables"):
+        DerivedMutable(lambda: len(list(model.parameters())))
 
 
 @pytest.mark.parametrize("error", [SpaceError, ValueError])

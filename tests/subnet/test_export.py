@@ -215,3 +215,10 @@ def test_export_with_batches_has_batch_norm_statistics_of_its_own():
     subnet = export(net, {"0": "a"}, calibrate=batches)
     assert torch.equal(subnet[1].running_mean, expected[1].running_mean)
     assert torch.equal(net[1].running_mean, torch.zeros(2))
+
+
+def test_hooks_on_a_block_are_missed_with_a_warning():
+    net = nn.Sequential(OneShotMutableOP({"a": nn.Linear(2, 2), "b": nn.Identity()}))
+    net[0].register_forward_hook(lambda module, args, output: output + 1)
+    with pytest.warns(UserWarning, match=r"the hooks on OneShotMutableOP with choices \['a', 'b'\] do not go along"):
+        export(net, {"0": "a"})

@@ -201,3 +201,15 @@ def test_files_of_others_are_refused(tmp_path, suffix):
     torch.save({"tensors": {}, "mutorch": '{"format": 99}'}, tmp_path / "newer.pt")
     with pytest.raises(LoadError, match="has format 99; this version reads format 1"):
         load(tmp_path / "newer.pt", build)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_loads_in_the_type_it_was_saved_in(tmp_path, dtype):
+    def build():
+        return nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+
+    saved = build().to(dtype)
+    loaded = load(save(saved, tmp_path / "net.safetensors"), build)
+    for (name, expected), found in zip(saved.state_dict().items(), loaded.state_dict().values(), strict=True):
+        assert found.dtype == expected.dtype, name
+        assert torch.equal(found, expected), name

@@ -16,8 +16,8 @@ def find_sources(*functions: object) -> list[BaseMutable[Any, Any]]:
 
     Looks through closure variables, the globals that the code names, default arguments, `functools.partial`, bound
     methods, attributes of callable objects, dict keys and values, and other containers; a derived mutable contributes
-    its own sources. A module that is no mutable is not searched: a function that holds a whole model reads one of its
-    mutables, not all.
+    its own sources. Of a model that a function holds, as in `lambda: self.width.current_choice`, only the children that
+    its code names are looked at.
     """
     found: dict[int, BaseMutable[Any, Any]] = {}
     for module in _modules_held(functions, set()):
@@ -87,9 +87,11 @@ def _parts(held: object) -> Iterable[object]:
             return []
         case types.FunctionType():
             cells = [cell.cell_contents for cell in held.__closure__ or () if _is_filled(cell)]
-            return [*cells, *_globals_with_mutables(held).values(), held.__defaults__, held.__kwdefaults__]
+            named = [found for cell in cells for found in _named_within(cell, held.__code__.co_names)]
+            return [*cells, *named, *_globals_with_mutables(held).values(), held.__defaults__, held.__kwdefaults__]
         case types.MethodType():
-            return [held.__self__, held.__func__]
+            names = held.__func__.__code__.co_names if isinstance(held.__func__, types.FunctionType) else ()
+            return [held.__self__, held.__func__, *_named_within(held.__self__, names)]
         case partial():
             return [held.func, held.args, held.keywords]
         case Mapping():
@@ -97,6 +99,17 @@ def _parts(held: object) -> Iterable[object]:
         case list() | tuple() | set() | frozenset():
             return held
     return list(vars(held).values()) if callable(held) and hasattr(held, "__dict__") else []
+
+
+def _named_within(held: object, names: tuple[str, ...]) -> list[nn.Module]:
+    """What code that holds a model reads of it, as in `lambda: self.width.current_choice`: children that it names."""
+    found: list[nn.Module] = []
+    waiting = [held] if isinstance(held, nn.Module) and not isinstance(held, BaseMutable) else []
+    while waiting:
+        children = [child for name, child in waiting.pop()._modules.items() if name in names and child is not None]
+        found += children
+        waiting += [child for child in children if not isinstance(child, BaseMutable)]
+    return found
 
 
 def _globals_with_mutables(function: types.FunctionType) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import copy
 import types
+import warnings
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, cast
@@ -127,6 +128,12 @@ class _Exporter:
         self._entered.add(id(module))
         self._enter_attributes(module)
         if isinstance(module, MutableModule):
+            if module._forward_hooks or module._forward_pre_hooks:
+                warnings.warn(
+                    f"the hooks on {type(module).__name__} with choices {list(module.choices)} do not go along: in the "
+                    "exported model its candidate stands in its place; register them on the candidates",
+                    stacklevel=2,
+                )
             chosen = module.chosen_module(self._choices[id(module)])
             self._enter(chosen)
             self._memo[id(module)] = copy.deepcopy(chosen, self._memo)

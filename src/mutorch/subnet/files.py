@@ -168,4 +168,14 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: str) -> None:
         lacks = f"lacks {len(missing)} tensors of the model, first {missing[0]!r}" if missing else ""
         holds = f"holds {len(unknown)} that the model has not, first {unknown[0]!r}" if unknown else ""
         raise LoadError(f"{path} {' and '.join(filter(None, (lacks, holds)))}")
+    _cast_(model, tensors)
     model.load_state_dict(dict(tensors))
+
+
+def _cast_(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give parameters and buffers the types of the file: a model saved in half precision loads in half precision."""
+    for path, module in model.named_modules(remove_duplicate=False):
+        for name, own in (*module._parameters.items(), *module._buffers.items()):
+            saved = tensors.get(f"{path}.{name}".lstrip("."))
+            if own is not None and saved is not None and own.dtype != saved.dtype:
+                own.data = own.data.to(saved.dtype)
