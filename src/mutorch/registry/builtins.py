@@ -19,6 +19,16 @@ MODEL_MODULES = {
     "ImageClassifier": "mutorch.models",
     "LinearClsHead": "mutorch.models",
     "ChainNet": "mutorch.models",
+    "DartsZero": "mutorch.models",
+    "DartsSkipConnect": "mutorch.models",
+    "DartsPoolBN": "mutorch.models",
+    "DartsDilConv": "mutorch.models",
+    "DartsSepConv": "mutorch.models",
+    "DartsBackbone": "mutorch.models",
+    "DartsClsHead": "mutorch.models",
+    "NB201Conv": "mutorch.models",
+    "NB201AvgPool": "mutorch.models",
+    "NB201Net": "mutorch.models",
 }
 """Class name -> the module that has it. The module is imported when the class is first built."""
 
