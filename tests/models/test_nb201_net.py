@@ -113,3 +113,16 @@ def test_operations_halve_the_size_and_change_the_width():
     assert NB201Conv(4, 6, 3, 2)(x).shape == (2, 6, 4, 4)
     assert NB201AvgPool(4, 6, 2)(x).shape == (2, 6, 4, 4)
     assert torch.equal(NB201AvgPool(4, 4)(x), x)
+
+
+def test_the_same_definition_is_searched_by_gradient():
+    model = MODELS.build(nb201_setting(mutable="DiffMutableOP", **SMALL))
+    parameters = {name: torch.zeros(5, requires_grad=True) for name in Mutator(model).space.names}
+    for name, mutables in Mutator(model).search_groups.items():
+        for mutable in mutables:
+            mutable.assign(None)
+            mutable.set_forward_args(parameters[name])
+    nn.functional.cross_entropy(model(X), torch.tensor([1, 2])).backward()
+    assert [name for name, p in parameters.items() if p.grad is None or p.grad.abs().sum() == 0] == []
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    check_export(model, X, num_architectures=2)

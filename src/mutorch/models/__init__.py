@@ -8,7 +8,6 @@ from .conv_norm_act import conv_norm_act as conv_norm_act
 from .darts_auxiliary import DartsAuxiliary as DartsAuxiliary
 from .darts_backbone import DartsBackbone as DartsBackbone
 from .darts_cell import DartsCell as DartsCell
-from .darts_cell import DartsNode as DartsNode
 from .darts_genotype import DARTS_MMRAZOR as DARTS_MMRAZOR
 from .darts_genotype import DARTS_V1 as DARTS_V1
 from .darts_genotype import DARTS_V2 as DARTS_V2

@@ -6,14 +6,14 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from mutorch.errors import ChoiceError, ConfigError, nearest
-from mutorch.mutables import build_candidates
+from mutorch.mutables import SummedModules, build_candidates
 from mutorch.registry import MODELS
 
 from .act_conv_norm import act_conv_norm
 from .backbone import checked_stages
 from .conv_norm_act import BATCH_NORM, RELU, Config, conv_norm_act
 from .darts_auxiliary import DartsAuxiliary
-from .darts_cell import BuildNode, DartsCell, DartsNode
+from .darts_cell import BuildNode, DartsCell
 from .darts_genotype import FIRST_NODE, GENOTYPES, DartsGenotype
 
 Stem = Literal["cifar", "imagenet"]
@@ -226,13 +226,14 @@ class _FixedNodes:
         cell = self._genotype.reduce if reduction else self._genotype.normal
         if number - FIRST_NODE >= len(cell):
             raise ConfigError(f"the genotype's {kind} cell has {len(cell)} nodes; num_nodes must be that, got more")
-        edges: dict[int, nn.Module] = {}
+        edges: dict[str, nn.Module] = {}
+        node = f"{kind}_n{number}"
         for tensor, operation in cell[number - FIRST_NODE]:
             if operation not in self._candidates:
                 raise ChoiceError(
-                    f"node {kind}_n{number} of the genotype has operation {operation!r}, which is no candidate; "
+                    f"node {node} of the genotype has operation {operation!r}, which is no candidate; "
                     f"{nearest(operation, self._candidates)}"
                 )
             config = {operation: self._candidates[operation]}
-            edges[tensor] = build_candidates(config, _arguments(channels, reduction, tensor))[operation]
-        return DartsNode(edges)
+            edges[f"{node}_p{tensor}"] = build_candidates(config, _arguments(channels, reduction, tensor))[operation]
+        return SummedModules(edges, [tensor for tensor, _ in cell[number - FIRST_NODE]])

@@ -1,6 +1,6 @@
 """The cell of DARTS: nodes that each sum over some of the tensors before them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -57,22 +57,3 @@ class DartsCell(nn.Module):
         for node in self.nodes:
             states.append(node(list(states)))
         return torch.cat(states[2:], dim=1)
-
-
-class DartsNode(nn.Module):
-    """A node after the search: the sum of its operations, each on its own one of the inputs.
-
-    Example:
-        >>> DartsNode({0: nn.Identity(), 2: nn.ReLU()})([torch.tensor([-1.0]), torch.tensor([5.0]), torch.tensor([-3.0])])
-        tensor([-1.])
-    """
-
-    def __init__(self, edges: dict[int, nn.Module]) -> None:
-        super().__init__()
-        self.inputs = tuple(edges)
-        self.edges = nn.ModuleList(edges.values())
-
-    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        outputs = [edge(inputs[i]) for i, edge in zip(self.inputs, self.edges, strict=True)]
-        total: Tensor = sum(outputs[1:], start=outputs[0])
-        return total

@@ -150,12 +150,13 @@ class Mutator:
     @contextmanager
     def at(self, architecture: Mapping[str, Choice]) -> Iterator[nn.Module]:
         """The model at `architecture` inside the `with`, as it was afterwards."""
-        before = self.current_choices
+        before = [(m, m.current_choice) for mutables in self.search_groups.values() for m in mutables]
         self.set_choices(architecture)
         try:
             yield self.model
         finally:
-            self.set_choices(before)
+            for mutable, choice in before:
+                mutable.assign(choice)
 
     def fix_choices(self, architecture: Mapping[str, Choice] | None = None) -> None:
         """Fix every mutable for good and in place: to `architecture`, or to the current one.

@@ -7,6 +7,13 @@ from .registry import Registry
 
 MODEL_MODULES = {
     "OneShotMutableOP": "mutorch.mutables",
+    "DiffMutableOP": "mutorch.mutables",
+    "OneHotMutableOP": "mutorch.mutables",
+    "DiffChoiceRoute": "mutorch.mutables",
+    "GumbelChoiceRoute": "mutorch.mutables",
+    "MutableEdge": "mutorch.mutables",
+    "DifferentiableEdge": "mutorch.mutables",
+    "GumbelEdge": "mutorch.mutables",
     "MutableValue": "mutorch.mutables",
     "OneShotMutableValue": "mutorch.mutables",
     "Mutator": "mutorch.mutators",
