@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from mutorch.models import DartsClsHead, DartsGenotype, ImageClassifier, darts_candidates, darts_setting
+from mutorch.cost import CostTable, count
+from mutorch.models import DARTS_MMRAZOR, DartsClsHead, DartsGenotype, ImageClassifier, darts_candidates, darts_setting
 from mutorch.mutators import Mutator, group
 from mutorch.registry import MODELS
-from mutorch.subnet import export
+from mutorch.subnet import export, load_fix_subnet
 from mutorch.testing import check_export
 
 OPERATIONS = ["DiffMutableOP", "OneShotMutableOP"]
@@ -94,6 +95,30 @@ def test_exported_network_is_the_one_built_from_the_genotype():
     rebuilt = MODELS.build({**setting, "genotype": DartsGenotype.from_architecture(architecture)}).eval()
     rebuilt.load_state_dict(exported.state_dict())
     assert torch.equal(rebuilt(X)[0], exported(X)[0])
+
+
+@pytest.mark.parametrize("mutable", OPERATIONS)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_subnet_files_of_mmrazor_give_the_published_network(mutable, wrapped, count_parameters):
+    setting = darts_setting(mutable=mutable, base_channels=36, num_layers=20)
+    setting["mutable_cfg"]["candidates"] = darts_candidates()
+    backbone = build_on_meta({**setting, "norm_cfg": {"type": "BN"}})
+    subnet = {
+        name: {"chosen": [choice] if wrapped and isinstance(choice, str) else choice}
+        for name, choice in DARTS_MMRAZOR.architecture().items()
+    }
+    load_fix_subnet(backbone, subnet)
+    assert count_parameters(backbone) + count_parameters(DartsClsHead(10, 576)) == 2948014
+
+
+@pytest.mark.parametrize("mutable", OPERATIONS)
+def test_cost_table_has_the_costs_of_exported_networks(mutable):
+    backbone = MODELS.build(darts_setting(mutable=mutable, **SMALL))
+    mutator = Mutator(backbone)
+    table = CostTable.from_model(mutator, X[:1])
+    for seed in range(3):
+        architecture = mutator.sample_choices(rng=seed)
+        assert table(architecture) == count(export(backbone, architecture, mutator=mutator), X[:1])
 
 
 def test_gradients_reach_every_weight_and_every_architecture_parameter():

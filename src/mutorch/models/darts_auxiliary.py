@@ -8,12 +8,12 @@ from .conv_norm_act import BATCH_NORM, Config, build_norm
 
 
 class DartsAuxiliary(nn.Sequential):
-    """From a feature in the middle, 8x8 (14x14 with `stride=2`) or larger, to (N, out_channels, 1, 1).
+    """A feature in the middle, 8x8 on CIFAR and 7x7 on ImageNet, to (N, out_channels, 1, 1).
 
-    Activation, average pool of 5, 1x1 convolution to `middle_channels`, 2x2 convolution; the pool's stride is 3 for
-    CIFAR's 8x8 and 2 for ImageNet's 7x7 (arXiv 1806.09055, appendix; NASNet).
+    Activation, average pool of 5, 1x1 convolution to `middle_channels`, 2x2 convolution (as in NASNet, arXiv 1707.07012).
 
     Args:
+        stride: of the pool; 3 for 8x8, 2 for 7x7.
         last_norm: whether a norm follows the second convolution; DARTS has none there on ImageNet.
 
     Example:

@@ -143,6 +143,8 @@ def _chosen(subnet: Mapping[str, Any], place: Place, prefix: str, extra_prefix: 
     if isinstance(entry, Mapping) and "chosen" not in entry:
         raise SpaceError(f"entry {name!r} of the subnet has no 'chosen', only {sorted(entry)}")
     chosen = entry["chosen"] if isinstance(entry, Mapping) else entry.chosen if isinstance(entry, DumpChosen) else entry
+    if isinstance(chosen, list) and len(chosen) == 1 and place.mutable.allows(chosen[0]):
+        return chosen[0]  # a mixed operation's, in files of the older libraries
     if not place.mutable.allows(chosen):
         allowed = place.mutable.decision_choices
         raise ChoiceError(f"mutable {place.name!r} has no choice {chosen!r}; {nearest(chosen, allowed)}")
