@@ -7,7 +7,6 @@ from .conv_norm_act import build_activation as build_activation
 from .conv_norm_act import conv_norm_act as conv_norm_act
 from .darts_auxiliary import DartsAuxiliary as DartsAuxiliary
 from .darts_backbone import DartsBackbone as DartsBackbone
-from .darts_cell import DartsCell as DartsCell
 from .darts_genotype import DARTS_MMRAZOR as DARTS_MMRAZOR
 from .darts_genotype import DARTS_V1 as DARTS_V1
 from .darts_genotype import DARTS_V2 as DARTS_V2
@@ -28,7 +27,6 @@ from .identity import Identity as Identity
 from .image_classifier import ImageClassifier as ImageClassifier
 from .linear_cls_head import LinearClsHead as LinearClsHead
 from .mb_block import MBBlock as MBBlock
-from .nb201_net import NB201Cell as NB201Cell
 from .nb201_net import NB201Net as NB201Net
 from .nb201_operations import NB201AvgPool as NB201AvgPool
 from .nb201_operations import NB201Conv as NB201Conv
