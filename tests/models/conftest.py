@@ -1,4 +1,6 @@
+import csv
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,3 +25,15 @@ def count_macs() -> Callable[..., int]:
 @pytest.fixture
 def count_parameters() -> Callable[[nn.Module], int]:
     return lambda model: sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.fixture
+def structure() -> Callable[[str], tuple[int, int]]:
+    """Parameters and multiply-adds of a published network."""
+
+    def find(name: str) -> tuple[int, int]:
+        with (Path(__file__).parents[1] / "data" / "structure.csv").open() as file:
+            row = next(row for row in csv.DictReader(file) if row["name"] == name)
+        return int(row["params_counted"]), int(row["macs_counted"])
+
+    return find

@@ -13,6 +13,7 @@ from mutorch.errors import CostError
 from mutorch.mutables import BaseMutable, MutableModule
 from mutorch.mutators import Mutator, walk
 from mutorch.space import Architecture
+from mutorch.space.decision import key as as_key
 
 from .count import stored_tensors
 from .example_inputs import ExampleInputs
@@ -185,19 +186,20 @@ class FactorsBuilder:
         """Parameters, and bytes of what is saved: a tensor counts where any module that holds it is kept."""
         holders: dict[int, set[Context]] = defaultdict(set)
         tensors: dict[int, Tensor] = {}
-        names = {path: self.decisions[id(m)] for path, m, _ in walk(self.mutator.model) if id(m) in self.decisions}
+        at = {path: m for path, m, _ in walk(self.mutator.model) if id(m) in self.decisions}
         for _, module, inside in walk(self.mutator.model):
-            context = tuple((names[path], choice) for path, choice in inside)
-            for stored_in, kept in self._kept(module, context):
-                for tensor in stored_tensors(kept):
-                    holders[id(tensor)].add(stored_in)
-                    tensors[id(tensor)] = tensor
+            around = [self._holding(at[path], candidate) for path, candidate in inside]
+            for context in itertools.product(*around):
+                for stored_in, kept in self._kept(module, context):
+                    for tensor in stored_tensors(kept):
+                        holders[id(tensor)].add(stored_in)
+                        tensors[id(tensor)] = tensor
         params: Counter[frozenset[Context]] = Counter()
         bytes_: Counter[frozenset[Context]] = Counter()
-        for number, contexts in holders.items():
+        for number, held in holders.items():
             tensor = tensors[number]
-            params[frozenset(contexts)] += tensor.numel() if isinstance(tensor, nn.Parameter) else 0
-            bytes_[frozenset(contexts)] += tensor.numel() * tensor.element_size()
+            params[frozenset(held)] += tensor.numel() if isinstance(tensor, nn.Parameter) else 0
+            bytes_[frozenset(held)] += tensor.numel() * tensor.element_size()
         return self._from_contexts(params), self._from_contexts(bytes_)
 
     def _kept(self, module: nn.Module, context: Context) -> Iterable[tuple[Context, nn.Module]]:
@@ -208,6 +210,13 @@ class FactorsBuilder:
             for choice in module.choices:
                 for kept in module.chosen_module(choice).modules():
                     yield (*context, (self.decisions[id(module)], choice)), kept
+
+    def _holding(self, module: nn.Module, candidate: str) -> Context:
+        """The `(decision, choice)` pairs of which each keeps the candidate."""
+        if not isinstance(module, MutableModule):
+            return ()
+        name = self.decisions[id(module)]
+        return tuple((name, as_key(choice)) for choice in module.decision_choices if module.keeps(choice, candidate))
 
     def _from_contexts(self, totals: Counter[frozenset[Context]]) -> Factors:
         tables: Tables = {}

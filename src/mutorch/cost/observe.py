@@ -1,7 +1,7 @@
 """One forward, observed: what each operation costs, in which module, inside which candidates."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_flatten
 
 from mutorch.errors import CostError, nearest
 from mutorch.mutables import MutableModule
+from mutorch.space.decision import key
 from mutorch.utils import evaluating
 
 from .conventions import mmr_extra
@@ -21,7 +22,7 @@ from .example_inputs import ExampleInputs, call
 from .formulas import formula_of
 
 Convention = Literal["mac", "mmr"]
-Context = tuple[tuple[str, str], ...]
+Context = tuple[tuple[str, Hashable], ...]
 """The `(decision, choice)` pairs that must hold for an operation to run, outermost first."""
 
 
@@ -179,11 +180,11 @@ def _all_candidates(
         here = where.context
         outer.append(here)
         shapes.append(set())
-        for choice in module.choices:
-            if choice != module.current_choice:
-                where.context = (*here, (decision, choice))
+        for choice in module.decision_choices:
+            if key(choice) != key(module.current_choice):
+                where.context = (*here, (decision, key(choice)))
                 shapes[-1].add(_shape(_run(module, decision, choice, args, kwargs)))
-        where.context = (*here, (decision, module.current_choice))
+        where.context = (*here, (decision, key(module.current_choice)))
 
     def after(_: nn.Module, __: Any, ___: Any, out: Any) -> None:
         where.context = outer.pop()

@@ -74,7 +74,7 @@ class CostTable:
                 they are named.
         """
         builder = FactorsBuilder(mutator, example_inputs, convention, max_observations)
-        with mutator.at(mutator.current_choices):
+        with mutator.at(mutator.space.default):
             factors = builder.build(num_checks)
         return cls(mutator.space, builder.uncounted, factors)
 

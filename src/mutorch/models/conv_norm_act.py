@@ -63,8 +63,8 @@ def conv_norm_act(
     conv.update(stride=stride, padding=kernel_size // 2, groups=groups)
     layers: OrderedDict[str, nn.Module] = OrderedDict(conv=MODELS.build(conv))
     if norm_cfg is not None:
-        norm = _build_norm(norm_cfg, out_channels)
-        layers["bn" if isinstance(norm, _BatchNorm) else "norm"] = norm
+        name, norm = build_norm(norm_cfg, out_channels)
+        layers[name] = norm
     if act_cfg is not None:
         layers["activate"] = build_activation(act_cfg)
     return nn.Sequential(layers)
@@ -81,14 +81,21 @@ def build_activation(act_cfg: Config) -> nn.Module:
     return activation
 
 
-def _build_norm(norm_cfg: Config, channels: int) -> nn.Module:
+def build_norm(norm_cfg: Config, channels: int) -> tuple[str, nn.Module]:
+    """The norm that a config like `dict(type='BN')` describes, and its name as a child: `bn`, or `norm` for others.
+
+    Example:
+        >>> name, norm = build_norm(dict(type="GN", num_groups=2), 8)
+        >>> name, type(norm).__name__
+        ('norm', 'GroupNorm')
+    """
     config = _with_class(norm_cfg)
     requires_grad = config.pop("requires_grad", True)
     config["num_channels" if config["type"] is nn.GroupNorm else "num_features"] = channels
     norm: nn.Module = MODELS.build(config)
     for parameter in norm.parameters():
         parameter.requires_grad_(requires_grad)
-    return norm
+    return ("bn" if isinstance(norm, _BatchNorm) else "norm"), norm
 
 
 def _with_class(config: Config) -> dict[str, Any]:

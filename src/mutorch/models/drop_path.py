@@ -45,3 +45,17 @@ class DropPath(nn.Module):
 
     def extra_repr(self) -> str:
         return f"rate={self._rate}"
+
+
+def set_drop_path_rate_(model: nn.Module, rate: float) -> None:
+    """Give every `DropPath` of `model` this rate, as schedules do once an epoch.
+
+    Example:
+        >>> model = nn.Sequential(nn.ReLU(), DropPath())
+        >>> set_drop_path_rate_(model, 0.2)
+        >>> model[1].rate
+        0.2
+    """
+    for module in model.modules():
+        if isinstance(module, DropPath):
+            module.rate = rate

@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from mutorch.errors import ChoiceError, nearest
+from mutorch.utils import checkpointed
 
-from .checkpointing import checkpointed
 from .conv_norm_act import BATCH_NORM, RELU, Config, conv_norm_act
 from .drop_path import DropPath
 from .se_layer import SELayer

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mutorch.errors import ChoiceError, nearest
+from mutorch.utils import checkpointed
 
-from .checkpointing import checkpointed
 from .conv_norm_act import BATCH_NORM, RELU, Config, conv_norm_act
 
 _KERNEL_SIZES = (3, 5, 7)

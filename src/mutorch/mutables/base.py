@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 from torch import nn
 
 from mutorch.errors import ChoiceError, FixedError
+from mutorch.space.decision import key
 
 from .dump import DumpChosen
 
@@ -61,6 +62,15 @@ class BaseMutable(nn.Module, ABC, Generic[CHOICE_TYPE, CHOSEN_TYPE]):
         """All choices."""
 
     @property
+    def decision_choices(self) -> Sequence[Any]:
+        """What one decision of the search space may be: `choices`, unless several of them are chosen together."""
+        return self.choices
+
+    def allows(self, choice: Any) -> bool:
+        """Whether `fix_chosen` takes `choice`."""
+        return key(choice) in map(key, self.decision_choices)
+
+    @property
     def num_choices(self) -> int:
         """How many choices there are."""
         return len(self.choices)
@@ -68,7 +78,7 @@ class BaseMutable(nn.Module, ABC, Generic[CHOICE_TYPE, CHOSEN_TYPE]):
     @property
     def default_choice(self) -> Any:
         """The choice of a model that nobody searched: the first, unless the mutable was given another."""
-        return self.choices[0]
+        return self.decision_choices[0]
 
     @abstractmethod
     def fix_chosen(self, chosen: CHOSEN_TYPE) -> None:

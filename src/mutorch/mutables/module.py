@@ -82,6 +82,16 @@ class MutableModule(BaseMutable[CHOICE_TYPE, CHOSEN_TYPE]):
                 "override `candidates` or `chosen_module` to say which module a choice stands for"
             ) from None
 
+    def keeps(self, choice: Any, candidate: str) -> bool:
+        """Whether the model at `choice` has the candidate of that name."""
+        return bool(choice == candidate)
+
+    def active_candidates(self) -> list[nn.Module]:
+        """The candidates that the next `forward(x)` computes."""
+        if self._current_choice is None:
+            return list(self.candidates.values())
+        return [self.chosen_module(self._current_choice)]
+
     def _check_choice(self, choice: Any) -> None:
         if choice not in self.choices:
             raise ChoiceError(f"{self._describe()} has no choice {choice!r}; {nearest(choice, self.choices)}")

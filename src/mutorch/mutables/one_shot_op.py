@@ -1,6 +1,6 @@
 """A block that is one of several operations."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -11,6 +11,7 @@ from mutorch.space import RandomSource, as_random
 
 from .candidates import build_candidates
 from .dump import DumpChosen
+from .module import MutableModule
 from .one_shot_module import OneShotMutableModule
 
 
@@ -105,14 +106,7 @@ class OneShotMutableOP(OneShotMutableModule[str, str]):
         Errors:
             ChoiceError: outputs that cannot be added; make a choice, or a `Mutator`, which makes one.
         """
-        outputs = [candidate(*args, **kwargs) for candidate in self._candidates.values()]
-        try:
-            return reduce(_added, outputs)
-        except (TypeError, RuntimeError) as error:
-            raise ChoiceError(
-                f"{self._describe()} has no current choice, and its candidates' outputs cannot be added ({error}); "
-                f"set current_choice to one of {self.choices}, or make a Mutator of the model"
-            ) from error
+        return sum_of_outputs(self, [candidate(*args, **kwargs) for candidate in self._candidates.values()])
 
     def fix_chosen(self, chosen: str) -> None:
         """Keep only candidate `chosen`, for good and in place.
@@ -141,6 +135,21 @@ class OneShotMutableOP(OneShotMutableModule[str, str]):
 
     def extra_repr(self) -> str:
         return f"choices={self.choices}, current_choice={self._current_choice!r}"
+
+
+def sum_of_outputs(mutable: MutableModule[Any, Any], outputs: Sequence[Any]) -> Any:
+    """The sum of what candidates gave.
+
+    Errors:
+        ChoiceError: outputs that cannot be added.
+    """
+    try:
+        return reduce(_added, outputs)
+    except (TypeError, RuntimeError) as error:
+        raise ChoiceError(
+            f"{mutable._describe()} has no current choice, and its candidates' outputs cannot be added ({error}); "
+            f"set current_choice to one of {mutable.choices}, or make a Mutator of the model"
+        ) from error
 
 
 def _added(first: Any, second: Any) -> Any:

@@ -19,14 +19,18 @@ def active_modules(model: nn.Module) -> Iterator[nn.Module]:
     """
     seen: set[int] = set()
     waiting = [model]
+    kept: list[nn.Module] = []
     while waiting:
         module = waiting.pop()
         if id(module) in seen:
             continue
         seen.add(id(module))
         yield module
-        if isinstance(module, MutableModule) and module.current_choice is not None:
-            waiting.append(module.chosen_module(module.current_choice))
+        if isinstance(module, MutableModule) and (module.current_choice is not None or module.candidates):
+            kept.extend(
+                active := module.active_candidates()
+            )  # made for the occasion, some of them: their ids must last
+            waiting.extend(reversed(active))
         else:
             waiting.extend(child for child in reversed(module._modules.values()) if child is not None)
 

@@ -23,7 +23,7 @@ class Place:
 
     Attributes:
         path: the module's qualified name in the model.
-        inside: the `(path of a module mutable, choice)` pairs of the candidates that it sits in, outermost first.
+        inside: the `(path of a module mutable, candidate)` pairs of the candidates that it sits in, outermost first.
     """
 
     path: str
@@ -81,13 +81,14 @@ def group(
         members.setdefault(names[id(place.mutable)], {})[id(place.mutable)] = place.mutable
     groups = {name: list(found.values()) for name, found in members.items()}
     by_path = {place.path: names[id(place.mutable)] for place in places}
-    conditions: dict[str, list[tuple[str, str] | None]] = {}
+    by_decision = {name: found[0] for name, found in groups.items()}
+    conditions: dict[str, list[tuple[str, Any] | None]] = {}
     for mutable, inside in _reads(model):
         around = [(by_path[path], choice) for path, choice in inside]
         name = names[id(mutable)]
         if name not in dict(around):  # a decision nested in itself: the outer place says when it matters
             # Only the innermost candidate is asked about: whether that one matters is its own decision's condition.
-            conditions.setdefault(name, []).append(around[-1] if around else None)
+            conditions.setdefault(name, []).extend(_holding(by_decision, *around[-1]) if around else [None])
     return SearchSpace(_decision(name, groups[name], conditions[name]) for name in groups), groups
 
 
@@ -114,6 +115,18 @@ def _reads(model: nn.Module) -> Iterator[tuple[BaseMutable[Any, Any], tuple[tupl
         if isinstance(module, BaseMutable):
             for source in module.sources if isinstance(module, DerivedMutable) else (module,):
                 yield source, inside
+
+
+def _holding(
+    mutables: Mapping[str, BaseMutable[Any, Any]], decision: str, candidate: str
+) -> list[tuple[str, Any] | None]:
+    """The `(decision, choice)` pairs under which a candidate is in the model."""
+    mutable = mutables[decision]
+    return [
+        (decision, choice)
+        for choice in mutable.decision_choices
+        if isinstance(mutable, MutableModule) and mutable.keeps(choice, candidate)
+    ]
 
 
 def _names(places: Sequence[Place], custom_groups: CustomGroups | None) -> dict[int, str]:
@@ -159,20 +172,20 @@ def _named(custom_groups: CustomGroups) -> Iterator[tuple[str, Sequence[str]]]:
 
 
 def _decision(
-    name: str, mutables: Sequence[BaseMutable[Any, Any]], conditions: Sequence[tuple[str, str] | None]
+    name: str, mutables: Sequence[BaseMutable[Any, Any]], conditions: Sequence[tuple[str, Any] | None]
 ) -> Decision:
     first = mutables[0]
     for other in mutables[1:]:
-        if list(other.choices) != list(first.choices):
+        if list(other.decision_choices) != list(first.decision_choices):
             raise SpaceError(
-                f"decision {name!r} is shared by mutables with different choices: {list(first.choices)} "
-                f"and {list(other.choices)}; give them different aliases or the same choices"
+                f"decision {name!r} is shared by mutables with different choices: {list(first.decision_choices)} "
+                f"and {list(other.decision_choices)}; give them different aliases or the same choices"
             )
     always = None in conditions
     largest, smallest = _extremes(first)
     return Decision(
         name=name,
-        choices=tuple(first.choices),
+        choices=tuple(first.decision_choices),
         default=first.default_choice,
         largest=largest,
         smallest=smallest,
@@ -191,4 +204,6 @@ def _extremes(mutable: BaseMutable[Any, Any]) -> tuple[Any, Any]:
             "as the model does while no choice is made"
         )
     sizes = {name: sum(p.numel() for p in module.parameters()) for name, module in mutable.candidates.items()}
-    return max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
+    kept = [sum(sizes[name] for name in sizes if mutable.keeps(choice, name)) for choice in mutable.decision_choices]
+    choices = list(mutable.decision_choices)
+    return choices[kept.index(max(kept))], choices[kept.index(min(kept))]

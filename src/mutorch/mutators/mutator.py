@@ -1,16 +1,21 @@
 """The one writer of a model's choices."""
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from mutorch.errors import ChoiceError, StateError, nearest
-from mutorch.mutables import BaseMutable
-from mutorch.space import Architecture, Choice, RandomSource, SearchSpace
+from mutorch.mutables import BaseMutable, Gumbel, Relaxation
+from mutorch.space import Architecture, Choice, RandomSource, SearchSpace, as_random
 from mutorch.space.decision import key, plain
 
+from .arch_params import ArchParams, NoArchParamsError
 from .groups import CustomGroups, group
 
 WRAPPERS = ("torch.nn.parallel", "torch.optim.swa_utils", "torch._dynamo", "lightning.fabric", "lightning_fabric")
@@ -51,6 +56,8 @@ class Mutator:
         if model is not None:
             self.prepare_from_supernet(model)
 
+        self._arch: ArchParams | None = None
+
     def prepare_from_supernet(self, model: nn.Module) -> None:
         """Find and group the mutables of `model`, and give undecided ones their first choice."""
         model = unwrap(model)
@@ -84,26 +91,194 @@ class Mutator:
         _ = self.model
         return self._groups
 
+    # ---- architecture parameters ---------------------------------------------------------------------------------
+
+    def prepare_arch_params(self, *, seed: int = 0, relaxation: Relaxation | None = None) -> None:
+        """Make an architecture parameter for each decision of a `DiffMutableModule`, and let these compute mixtures.
+
+        The parameters belong to the mutator: they are not among the model's, and a checkpoint of the model does not have
+        them. Decisions of other mutables stay as they are. New parameters replace older ones.
+
+        Args:
+            seed: of the initial values, 1e-3 times normal noise.
+            relaxation: replaces that of every mutable; see `mutorch.mutables.Relaxation`.
+
+        Errors:
+            StateError: no decision can be learned by gradient.
+
+        Example:
+            >>> from mutorch.mutables import DiffMutableOP
+            >>> mutator = Mutator(nn.Sequential(DiffMutableOP({"a": nn.ReLU(), "b": nn.GELU()})))
+            >>> mutator.prepare_arch_params()
+            >>> [tuple(p.shape) for p in mutator.arch_parameters()], mutator.current_choices
+            ([(2,)], {'0': None})
+        """
+        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        arch = ArchParams(self.search_groups, seed=seed, device=device)
+        if not arch.learned:
+            raise StateError(
+                "no decision of this model can be learned by gradient: it has no DiffMutableOP, and no route with "
+                "with_arch_param=True"
+            )
+        self._arch = arch
+        for mutables in arch.mutables.values():
+            for mutable in mutables:
+                mutable.set_draw(None)
+                mutable.relaxation = relaxation or mutable.relaxation
+        arch.relax()
+
+    @property
+    def arch(self) -> ArchParams:
+        """The architecture parameters, and what can be read off them.
+
+        Errors:
+            NoArchParamsError: `prepare_arch_params` was not called (also `AttributeError`).
+        """
+        if self._arch is None:
+            raise NoArchParamsError("there are no architecture parameters yet; call prepare_arch_params() first")
+        return self._arch
+
+    @property
+    def arch_params(self) -> nn.ParameterDict:
+        """The parameters by decision; dots of a name are slashes here. `mutator.arch[name]` takes the name itself."""
+        return self.arch.parameters
+
+    def arch_parameters(self) -> list[nn.Parameter]:
+        """The architecture parameters, for an optimizer of their own."""
+        return [parameter for _, parameter in self.arch.items()]
+
+    def weight_parameters(self) -> list[nn.Parameter]:
+        """The model's parameters, for the other optimizer."""
+        return list(self.model.parameters())
+
+    def relax(self) -> None:
+        """Undo the choices of learned decisions, so that they compute mixtures again."""
+        self.arch.relax()
+
+    def draw(self, *, seed: int, step: int, relaxation: Relaxation | None = None) -> None:
+        """Draw noise and paths of all learned decisions: a pure function of seed, step and parameters, on every rank.
+
+        Args:
+            relaxation: replaces that of every mutable from now on.
+        """
+        self.arch.draw(seed, step, relaxation)
+
+    def probabilities(self) -> dict[str, Tensor]:
+        """Decision to the probabilities of its candidates, on the CPU."""
+        return self.arch.probabilities()
+
+    def entropy(self) -> dict[str, float]:
+        """Decision to the entropy of its probabilities, in shares of the largest: 1 is undecided, 0 decided."""
+        found = {}
+        for name, p in self.probabilities().items():
+            most = math.log(len(p))
+            found[name] = float(torch.special.entr(p).sum()) / most if most else 0.0
+        return found
+
+    def argmax(self, *, exclude: Collection[str] = ("zero", "none")) -> Architecture:
+        """The architecture of the most probable choices, in the spelling of the space.
+
+        Routes keep the edges with the largest parameters or, without parameters of their own, those whose best operation
+        is most probable (DARTS). Decisions that are not learned keep their choices.
+
+        Args:
+            exclude: candidates that are never chosen.
+
+        Errors:
+            SpaceError: nothing left to choose.
+        """
+        current = {name: members[0].current_choice for name, members in self.search_groups.items()}
+        start = {name: self.space[name].default if choice is None else choice for name, choice in current.items()}
+        return self.arch.argmax(self.space, exclude, start)
+
+    def settle(self, threshold: float) -> list[str]:
+        """Decide what is clear: decisions whose most probable candidate leads the second by at least `threshold`.
+
+        They compute that candidate alone from now on, as in a one-shot supernet; `relax` undoes it. Nothing is removed, so
+        optimizers and DDP go on.
+
+        Returns:
+            The names of the decisions that are decided now, those before included.
+        """
+        if not 0 <= threshold <= 1:
+            raise ChoiceError(f"a threshold must be between 0 and 1, got {threshold}")
+        settled = [name for name, lead in self.arch.leads().items() if lead >= threshold]
+        best = self.argmax(exclude=())
+        for name in settled:
+            for mutable in self.arch.mutables[name]:
+                mutable.assign(best[name])
+        return [name for name in self.arch.learned if self.arch.mutables[name][0].current_choice is not None]
+
+    def set_temperature(self, tau: float) -> None:
+        """Set the temperature of every Gumbel relaxation.
+
+        Errors:
+            ConfigError: not positive.
+            StateError: no learned decision has one.
+        """
+        found = False
+        for mutables in self.arch.mutables.values():
+            for mutable in mutables:
+                if isinstance(mutable.relaxation, Gumbel):
+                    mutable.relaxation = replace(mutable.relaxation, tau=tau)
+                    found = True
+        if not found:
+            raise StateError("no learned decision has a Gumbel relaxation, so none has a temperature")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Architecture parameters and choices: with the model's `state_dict`, all that a search needs to go on."""
+        parameters = {} if self._arch is None else {name: p.detach().clone() for name, p in self._arch.items()}
+        return {"arch_params": parameters, "choices": self.current_choices}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken.
+
+        Errors:
+            LoadError: parameters of another space.
+        """
+        if state["arch_params"]:
+            self.arch.load(state["arch_params"])
+        for name, choice in state["choices"].items():
+            decision = self.space[name]
+            for mutable in self.search_groups[name]:
+                mutable.assign(None if choice is None else decision.canonical(choice))
+
     # ---- architectures -------------------------------------------------------------------------------------------
 
     def sample_choices(self, kind: Kind = "random", *, rng: RandomSource | None = None) -> Architecture:
         """An architecture: random (`rng`: a seed or a `random.Random`), the largest, the smallest or the default.
 
+        Once there are architecture parameters, learned decisions get their most probable choice, whatever the kind; draw
+        by probability with `sample_probable`, uniformly with `space.sample`.
+
         Errors:
             NotImplementedError: another kind (the exception that the field's users know here).
         """
+        learned = {} if self._arch is None else self.argmax(exclude=())
+        learned = {name: learned[name] for name in learned if self._arch is not None and name in self._arch.learned}
         match kind:
             case "random":
                 if rng is None:
+                    if len(learned) == len(self.space):
+                        return learned
                     raise TypeError("a random architecture needs rng: an int seed or a random.Random")
-                return self.space.sample(rng)
+                return {**self.space.sample(rng), **learned}
             case "max":
-                return self.space.max
+                return {**self.space.max, **learned}
             case "min":
-                return self.space.min
+                return {**self.space.min, **learned}
             case "default":
-                return self.space.default
+                return {**self.space.default, **learned}
         raise NotImplementedError(f"no kind {kind!r}; {nearest(kind, ('random', 'max', 'min', 'default'))}")
+
+    def sample_probable(self, rng: RandomSource) -> Architecture:
+        """A random architecture: learned decisions by their probabilities, the others uniformly.
+
+        Args:
+            rng: a seed or a `random.Random`; with equal parameters, all ranks get the same.
+        """
+        random = as_random(rng)
+        return self.arch.sample(self.space.sample(random), random)
 
     def set_choices(self, architecture: Mapping[str, Choice]) -> None:
         """Make `architecture` current. Everything is checked first: a bad architecture changes nothing.
@@ -131,13 +306,15 @@ class Mutator:
 
     @property
     def max_choices(self) -> Architecture:
-        """Every value at its largest, every module at its candidate with the most parameters."""
-        return self.space.max
+        """Every value at its largest, every module at its candidate with the most parameters; learned ones at their best."""
+        self._warn_if_learned()
+        return self.sample_choices("max")
 
     @property
     def min_choices(self) -> Architecture:
-        """Every value at its smallest, every module at its candidate with the fewest parameters."""
-        return self.space.min
+        """Every value at its smallest, every module at its smallest candidate; learned ones at their best."""
+        self._warn_if_learned()
+        return self.sample_choices("min")
 
     def set_max_choices(self) -> None:
         """Make the largest architecture current."""
@@ -150,12 +327,13 @@ class Mutator:
     @contextmanager
     def at(self, architecture: Mapping[str, Choice]) -> Iterator[nn.Module]:
         """The model at `architecture` inside the `with`, as it was afterwards."""
-        before = self.current_choices
+        before = [(m, m.current_choice) for mutables in self.search_groups.values() for m in mutables]
         self.set_choices(architecture)
         try:
             yield self.model
         finally:
-            self.set_choices(before)
+            for mutable, choice in before:
+                mutable.assign(choice)
 
     def fix_choices(self, architecture: Mapping[str, Choice] | None = None) -> None:
         """Fix every mutable for good and in place: to `architecture`, or to the current one.
@@ -170,6 +348,14 @@ class Mutator:
                 elif mutable.export_chosen() != chosen[name]:
                     raise ChoiceError(f"decision {name!r} is fixed to {mutable.export_chosen()!r} already")
         self.prepare_from_supernet(self.model)
+
+    def _warn_if_learned(self) -> None:
+        if self._arch is not None:
+            warnings.warn(
+                "mutables with `arch param` detected: learned decisions have no largest and smallest choice, and get their "
+                "most probable one",
+                stacklevel=3,
+            )
 
     def __repr__(self) -> str:
         return "Mutator(no model)" if self._model is None else f"Mutator({self._space!r})"

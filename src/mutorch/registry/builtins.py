@@ -7,6 +7,13 @@ from .registry import Registry
 
 MODEL_MODULES = {
     "OneShotMutableOP": "mutorch.mutables",
+    "DiffMutableOP": "mutorch.mutables",
+    "OneHotMutableOP": "mutorch.mutables",
+    "DiffChoiceRoute": "mutorch.mutables",
+    "GumbelChoiceRoute": "mutorch.mutables",
+    "MutableEdge": "mutorch.mutables",
+    "DifferentiableEdge": "mutorch.mutables",
+    "GumbelEdge": "mutorch.mutables",
     "MutableValue": "mutorch.mutables",
     "OneShotMutableValue": "mutorch.mutables",
     "Mutator": "mutorch.mutators",
@@ -19,6 +26,16 @@ MODEL_MODULES = {
     "ImageClassifier": "mutorch.models",
     "LinearClsHead": "mutorch.models",
     "ChainNet": "mutorch.models",
+    "DartsZero": "mutorch.models",
+    "DartsSkipConnect": "mutorch.models",
+    "DartsPoolBN": "mutorch.models",
+    "DartsDilConv": "mutorch.models",
+    "DartsSepConv": "mutorch.models",
+    "DartsBackbone": "mutorch.models",
+    "DartsClsHead": "mutorch.models",
+    "NB201Conv": "mutorch.models",
+    "NB201AvgPool": "mutorch.models",
+    "NB201Net": "mutorch.models",
 }
 """Class name -> the module that has it. The module is imported when the class is first built."""
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from mutorch.errors import ExportError
-from mutorch.mutables import BaseMutable, DerivedMutable, MutableModule, find_sources
+from mutorch.mutables import BaseMutable, DerivedMutable, DiffMutableModule, MutableModule, find_sources
 from mutorch.mutators import CustomGroups, Mutator, group, unwrap
 from mutorch.space import Architecture, Choice, SearchSpace
 from mutorch.training import recalibrate_
@@ -62,6 +62,9 @@ def export(
         raise ExportError("the mutator belongs to another model; make one of this net, or leave it out")
     current = {name: mutables[0].current_choice for name, mutables in groups.items()}
     if architecture is None:
+        learning = [name for name, members in groups.items() if _is_learning(members[0])]
+        if learning:
+            raise ExportError(f"{learning[0]!r} has no choice yet, it is being learned; give mutator.argmax()")
         architecture = {name: space[name].default if choice is None else choice for name, choice in current.items()}
     chosen = space.canonical(architecture)
     choices = {id(mutable): chosen[name] for name, mutables in groups.items() for mutable in mutables}
@@ -84,6 +87,10 @@ def _record(space: SearchSpace, architecture: Architecture, custom_groups: Custo
     if isinstance(custom_groups, Mapping):
         return {**record, "custom_groups": {name: list(keys) for name, keys in custom_groups.items()}}
     return {**record, "custom_groups": [list(keys) for keys in custom_groups]} if custom_groups else record
+
+
+def _is_learning(mutable: BaseMutable[Any, Any]) -> bool:
+    return isinstance(mutable, DiffMutableModule) and mutable.current_choice is None and mutable.arch_param is not None
 
 
 class _Exporter:

@@ -13,9 +13,8 @@ import yaml
 from torch import nn
 
 from mutorch.errors import ChoiceError, ConfigError, FixedError, LoadError, SpaceError, StateError, nearest
-from mutorch.mutables import DumpChosen
+from mutorch.mutables import DumpChosen, MutableModule
 from mutorch.mutators import Place, find_places
-from mutorch.space.decision import key
 
 from .export import export
 
@@ -104,7 +103,7 @@ def load_fix_subnet(
         raise FixedError(f"{type(model).__name__} is itself a dynamic op; call its to_static_op instead")
     planned: dict[str, tuple[Place, Any]] = {}
     for place in find_places(model):
-        gone = any(path in planned and planned[path][1] != choice for path, choice in place.inside)
+        gone = any(path in planned and not _keeps(*planned[path], candidate) for path, candidate in place.inside)
         if not place.mutable.is_fixed and not gone:
             planned[place.path] = place, _chosen(subnet, place, prefix, extra_prefix)
     for place, chosen in planned.values():
@@ -144,9 +143,16 @@ def _chosen(subnet: Mapping[str, Any], place: Place, prefix: str, extra_prefix: 
     if isinstance(entry, Mapping) and "chosen" not in entry:
         raise SpaceError(f"entry {name!r} of the subnet has no 'chosen', only {sorted(entry)}")
     chosen = entry["chosen"] if isinstance(entry, Mapping) else entry.chosen if isinstance(entry, DumpChosen) else entry
-    if key(chosen) not in map(key, place.mutable.choices):
-        raise ChoiceError(f"mutable {place.name!r} has no choice {chosen!r}; {nearest(chosen, place.mutable.choices)}")
+    if isinstance(chosen, list) and len(chosen) == 1 and place.mutable.allows(chosen[0]):
+        return chosen[0]  # a mixed operation's, in files of the older libraries
+    if not place.mutable.allows(chosen):
+        allowed = place.mutable.decision_choices
+        raise ChoiceError(f"mutable {place.name!r} has no choice {chosen!r}; {nearest(chosen, allowed)}")
     return chosen
+
+
+def _keeps(place: Place, chosen: Any, candidate: str) -> bool:
+    return isinstance(place.mutable, MutableModule) and place.mutable.keeps(chosen, candidate)
 
 
 def _read(subnet: ValidFixMutable) -> Mapping[str, Any]:

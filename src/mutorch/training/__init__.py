@@ -2,6 +2,11 @@
 
 from .architectures import single_path as single_path
 from .architectures import strict_fair as strict_fair
+from .differentiable import arch_step as arch_step
+from .differentiable import joint_step as joint_step
+from .differentiable import policy_step as policy_step
+from .differentiable import relaxed_step as relaxed_step
+from .differentiable import unrolled_arch_step as unrolled_arch_step
 from .fit import FitResult as FitResult
 from .fit import fit as fit
 from .recalibrate import recalibrate_ as recalibrate_

@@ -80,7 +80,7 @@ def path_step(
     backward: Callable[[Tensor], Any] = torch.Tensor.backward,
 ) -> Tensor:
     """The gradients of the given architectures, added up; what the other steps are made of."""
-    ddp = _find_ddp(net)
+    ddp = find_ddp(net)
     parameters = list(mutator.model.parameters())
     had_gradient: set[int] = set()
     for parameter in parameters:
@@ -103,7 +103,7 @@ def path_step(
             loss = loss_fn(net)
             losses.append(loss.detach())
             if ddp is not None and is_last and not ddp.find_unused_parameters:
-                loss = loss + _zero_of([p for p in parameters if id(p) not in on_path])
+                loss = loss + zero_of([p for p in parameters if id(p) not in on_path])
             if loss.requires_grad:  # a path may have nothing to train
                 backward(loss)
     for parameter in parameters:
@@ -112,13 +112,13 @@ def path_step(
     return torch.stack(losses).mean()
 
 
-def _zero_of(parameters: Sequence[nn.Parameter]) -> Tensor:
+def zero_of(parameters: Sequence[nn.Parameter]) -> Tensor:
     """A zero that depends on all parameters: the sum of nothing of each, so that not even an infinity shows."""
     nothing = [parameter.reshape(-1)[:0].sum() for parameter in parameters]
     return torch.stack(nothing).sum() if nothing else torch.zeros(())
 
 
-def _find_ddp(net: nn.Module) -> DistributedDataParallel | None:
+def find_ddp(net: nn.Module) -> DistributedDataParallel | None:
     """The DDP wrapper in a chain of wrappers (Fabric puts one more around it)."""
     while True:
         if isinstance(net, DistributedDataParallel):

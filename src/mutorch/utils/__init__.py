@@ -1,5 +1,6 @@
 """Small helpers that know nothing of search spaces or models."""
 
+from .checkpointing import checkpointed as checkpointed
 from .class_path import str2class as str2class
 from .differences import differences as differences
 from .divisible import make_divisible as make_divisible
