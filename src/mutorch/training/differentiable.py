@@ -124,7 +124,7 @@ def unrolled_arch_step(
     With w' = w - lr (momentum * buffer + dL_train/dw + weight_decay * w), the gradient of L(w'(a), a) is
     dL/da(w') - lr * (d2 L_train / da dw) dL/dw'. The product with the second derivative is the central difference of
     dL_train/da at w +- e dL/dw', e = epsilon / |dL/dw'| (arXiv 1806.09055, section 2.3). Weights and buffers are as before
-    afterwards. Costs five forwards and backwards. Full precision only.
+    afterwards. Costs four forwards and backwards. Full precision only.
 
     Args:
         train_loss_fn: the loss that the next step of the weights will have.
