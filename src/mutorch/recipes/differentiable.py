@@ -45,6 +45,7 @@ class Method:
         arch_lr: the learning rate of the architecture (Adam).
         num_samples: of `policy_step`.
         fix_threshold: decisions with this lead are settled (DSNAS); 1: none is.
+        normalize: whether mixtures normalise what they add up; see `DiffMutableModule`.
     """
 
     arch: Literal["gradient", "unrolled", "joint", "policy"]
@@ -54,12 +55,14 @@ class Method:
     arch_lr: float = 0.02
     num_samples: int = 4
     fix_threshold: float = 1.0
+    normalize: bool = False
 
 
 METHODS = {
     "samples": Method("policy", OneHot(), None, warmup=0.6, arch_lr=0.1),
-    "darts": Method("gradient", Softmax(), Softmax()),
-    "darts-second-order": Method("unrolled", Softmax(), Softmax()),
+    "darts": Method("gradient", Softmax(), Softmax(), arch_lr=0.1, normalize=True),
+    "darts-second-order": Method("unrolled", Softmax(), Softmax(), arch_lr=0.1, normalize=True),
+    "darts-plain": Method("gradient", Softmax(), Softmax()),
     "gdas": Method("gradient", Gumbel(single_path=True), Gumbel(single_path=True)),
     "dsnas": Method("joint", OneHot(), OneHot(), fix_threshold=0.9),
     "proxyless": Method("gradient", TwoPaths(), OneHot()),
@@ -124,6 +127,9 @@ def search_by_gradient(
         method = METHODS[method]
     mutator = Mutator(net)
     mutator.prepare_arch_params(seed=seed, relaxation=method.relaxation)
+    for members in mutator.arch.mutables.values():
+        for mutable in members:
+            mutable.normalize = method.normalize
     loop = _Loop(net, mutator, data, method, path_steps, batch_size, lr, weight_decay, seed)
     meter = CollapseMeter(mutator, max_skips=max_skips)
     readings: list[Reading] = []

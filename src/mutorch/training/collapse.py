@@ -10,7 +10,6 @@ from mutorch.mutables import DiffChoiceRoute
 from mutorch.mutators import Mutator
 from mutorch.space import Architecture
 
-
 _UNDECIDED = 0.95
 """From this entropy on, what is most probable means nothing yet."""
 
