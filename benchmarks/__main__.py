@@ -7,9 +7,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import search_quality, speed
+from benchmarks import differentiable, differentiable_quality, search_quality, speed
 
-SUITES = {"speed": speed.run, "search_quality": search_quality.run}
+SUITES = {
+    "speed": speed.run,
+    "search_quality": search_quality.run,
+    "differentiable": differentiable.run,
+    "differentiable_quality": differentiable_quality.run,
+}
 RESULTS = Path(__file__).parent / "results"
 
 

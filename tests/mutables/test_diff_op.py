@@ -165,6 +165,19 @@ def test_recomputed_candidates_have_the_same_gradients_and_statistics():
         torch.testing.assert_close(one, other)
 
 
+def test_normalised_candidates_count_by_their_weight_and_not_by_their_size():
+    class Large(nn.Module):
+        def forward(self, x):
+            return 1000 * x
+
+    op = DiffMutableOP({"same": nn.Identity(), "large": Large()})
+    op.normalize = True
+    normal = (X - X.mean(0)) / X.var(0, unbiased=False).sqrt()
+    torch.testing.assert_close(op(X, arch_param=torch.zeros(2)), normal, atol=1e-4, rtol=0)
+    op.current_choice = "large"
+    assert torch.equal(op(X), 1000 * X)
+
+
 def test_outputs_may_be_dicts_and_tuples():
     class Pair(nn.Module):
         def forward(self, x):

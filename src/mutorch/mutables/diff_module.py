@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from mutorch.errors import ChoiceError
@@ -48,12 +49,17 @@ class DiffMutableModule(MutableModule[CHOICE_TYPE, CHOSEN_TYPE]):
         relaxation: may be replaced at any time, as a temperature schedule does.
         checkpoint: whether candidates keep no activations for backward but compute again there. Their BatchNorm
             statistics are updated once all the same.
+        normalize: whether each candidate's output, shape (batch, channels, ...), is normalised by the batch, without scale
+            and shift, before it is weighted. Weights then say how much of a candidate is used, which they do not where one
+            with a BatchNorm of its own can make itself large or small; see docs/differentiable-search.md. A chosen
+            candidate computes as it is.
     """
 
     def __init__(self, *, relaxation: Relaxation | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.relaxation: Relaxation = relaxation or Softmax()
         self.checkpoint = False
+        self.normalize = False
         self.generator: torch.Generator | None = None
         self._draw: Draw | None = None
         # Not an attribute that nn.Module would register: the parameter is the mutator's.
@@ -135,7 +141,8 @@ class DiffMutableModule(MutableModule[CHOICE_TYPE, CHOSEN_TYPE]):
         return weighted_sum(weights, outputs)
 
     def _run(self, candidate: nn.Module, x: Any) -> Any:
-        return checkpointed(candidate, candidate, x) if self.checkpoint else candidate(x)
+        output = checkpointed(candidate, candidate, x) if self.checkpoint else candidate(x)
+        return functional.batch_norm(output, None, None, training=True) if self.normalize else output
 
     def _drawn(self, arch_param: Tensor) -> Draw:
         if not self.relaxation.is_random:

@@ -1,5 +1,11 @@
 """Published methods, each one file that composes the parts below."""
 
+from .differentiable import METHODS as METHODS
+from .differentiable import Found as Found
+from .differentiable import Method as Method
+from .differentiable import differentiable as differentiable
+from .differentiable import search_by_gradient as search_by_gradient
+from .differentiable import train_alone as train_alone
 from .settings import Searching as Searching
 from .settings import Settings as Settings
 from .settings import Training as Training

@@ -2,6 +2,9 @@
 
 from .architectures import single_path as single_path
 from .architectures import strict_fair as strict_fair
+from .collapse import CollapseMeter as CollapseMeter
+from .collapse import CollapseWarning as CollapseWarning
+from .collapse import Reading as Reading
 from .differentiable import arch_step as arch_step
 from .differentiable import joint_step as joint_step
 from .differentiable import policy_step as policy_step
