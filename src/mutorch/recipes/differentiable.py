@@ -60,8 +60,8 @@ class Method:
 
 METHODS = {
     "samples": Method("policy", OneHot(), None, warmup=0.6, arch_lr=0.1),
-    "darts": Method("gradient", Softmax(), Softmax(), arch_lr=0.1, normalize=True),
-    "darts-second-order": Method("unrolled", Softmax(), Softmax(), arch_lr=0.1, normalize=True),
+    "darts": Method("gradient", Softmax(), Softmax(), arch_lr=0.05, normalize=True),
+    "darts-second-order": Method("unrolled", Softmax(), Softmax(), arch_lr=0.05, normalize=True),
     "darts-plain": Method("gradient", Softmax(), Softmax()),
     "gdas": Method("gradient", Gumbel(single_path=True), Gumbel(single_path=True)),
     "dsnas": Method("joint", OneHot(), OneHot(), fix_threshold=0.9),
