@@ -16,7 +16,7 @@ from mutorch.testing import ClutteredDigits
 
 from .search_quality import CHOICES, PATH_STEPS, TABLE
 
-METHODS = ("samples", "darts")
+METHODS = ("samples", "darts", "darts-single-level")
 
 
 def run(num_seeds: int = 5, methods: tuple[str, ...] = METHODS, first_seed: int = 0) -> dict[str, float]:
