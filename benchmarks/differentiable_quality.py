@@ -16,10 +16,10 @@ from mutorch.testing import ClutteredDigits
 
 from .search_quality import CHOICES, PATH_STEPS, TABLE
 
-METHODS = ("samples", "darts")
+METHODS = ("samples", "darts", "darts-single-level")
 
 
-def run(num_seeds: int = 5, methods: tuple[str, ...] = METHODS) -> dict[str, float]:
+def run(num_seeds: int = 5, methods: tuple[str, ...] = METHODS, first_seed: int = 0) -> dict[str, float]:
     """The mean regret of each method."""
     torch.set_num_threads(1)
     with TABLE.open() as file:
@@ -29,7 +29,7 @@ def run(num_seeds: int = 5, methods: tuple[str, ...] = METHODS) -> dict[str, flo
     figures = {}
     for method in methods:
         regrets = []
-        for seed in range(num_seeds):
+        for seed in range(first_seed, first_seed + num_seeds):
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 net = chain_net(mutable=DiffMutableOP)

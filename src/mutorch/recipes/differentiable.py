@@ -60,8 +60,9 @@ class Method:
 
 METHODS = {
     "samples": Method("policy", OneHot(), None, warmup=0.6, arch_lr=0.1),
-    "darts": Method("gradient", Softmax(), Softmax(), arch_lr=0.1, normalize=True),
-    "darts-second-order": Method("unrolled", Softmax(), Softmax(), arch_lr=0.1, normalize=True),
+    "darts": Method("gradient", Softmax(), Softmax(), arch_lr=0.05, normalize=True),
+    "darts-second-order": Method("unrolled", Softmax(), Softmax(), arch_lr=0.05, normalize=True),
+    "darts-single-level": Method("joint", Softmax(), Softmax(), arch_lr=0.05, normalize=True),
     "darts-plain": Method("gradient", Softmax(), Softmax()),
     "gdas": Method("gradient", Gumbel(single_path=True), Gumbel(single_path=True)),
     "dsnas": Method("joint", OneHot(), OneHot(), fix_threshold=0.9),
@@ -110,7 +111,7 @@ def search_by_gradient(
     """Train the supernet and learn its architecture. `net` is trained in place, and computes the winner afterwards.
 
     Weights are trained on `data["train"]` (SGD, Nesterov momentum 0.9, cosine), the architecture on `data["val"]`, except by
-    DSNAS, which has one loss. Batches are drawn with replacement, as a function of seed and step.
+    `"joint"` methods, which have one loss. Batches are drawn with replacement, as a function of seed and step.
 
     Args:
         net: a supernet of blocks such as `DiffMutableOP`.
