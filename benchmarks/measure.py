@@ -1,4 +1,4 @@
-"""Timing in turns: what is compared shares the machine's bad moments."""
+"""Timing in turns, each in the opposite order of the last: what is compared shares the machine's bad moments."""
 
 import gc
 import statistics
@@ -13,7 +13,8 @@ def in_turns(*functions: Callable[[], object], repeats: int, inner: int = 1) -> 
     gc.disable()
     try:
         for turn in range(repeats + 1):
-            for function, taken in zip(functions, times, strict=True):
+            pairs = list(zip(functions, times, strict=True))
+            for function, taken in pairs if turn % 2 else reversed(pairs):
                 start = time.perf_counter()
                 for _ in range(inner):
                     function()

@@ -97,7 +97,7 @@ def run() -> dict[str, float]:
     ratio20, micro20 = sample_and_set(20)
     ratio200, micro200 = sample_and_set(200)
     return {
-        "forward, 20 choice blocks, batch 32 3x64x64, over the static net": forward(32, 64, 15),
+        "forward, 20 choice blocks, batch 32 3x64x64, over the static net": forward(32, 64, 41),
         "forward, 20 choice blocks, batch 1 3x32x32, over the static net": forward(1, 32, 400),
         "dispatch of one choice, microseconds": dispatch(),
         "sample and set 20 decisions, over a plain loop": ratio20,

@@ -25,3 +25,8 @@ def test_a_wrong_table_entry_is_an_error(tables, module):
     tables({"Absent": module}, {})
     with pytest.raises(RegistryError, match=f"built-in 'Absent' of models .* from '{module}'"):
         register_all_modules()
+
+
+def test_every_name_of_the_real_tables_can_be_imported():
+    names = register_all_modules()
+    assert {"OneShotMutableOP", "SearchableShuffleNetV2", "ChainNet", "Mutator", "ClutteredDigits"} <= set(names)
