@@ -1,12 +1,27 @@
 """What a run of a recipe is made of, read from a config and checked."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from mutorch.errors import ConfigError, nearest
+from mutorch.search.strategies import STRATEGIES
 
 T = TypeVar("T")
+
+_AT_LEAST = {
+    "steps": 1,
+    "batch_size": 1,
+    "num_trials": 1,
+    "calibration_samples": 1,
+    "num_retrained": 1,
+    "num_random": 0,
+    "threads": 1,
+}
+"""Whole numbers, and the least that each may be."""
+
+_NOT_NEGATIVE = ("lr", "momentum", "weight_decay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +90,7 @@ class Settings:
         """The settings that a config file describes; the config is not changed.
 
         Errors:
-            ConfigError: unknown or missing keys, with the nearest names.
+            ConfigError: unknown or missing keys, with the nearest names; values of another type or too small.
 
         Example:
             >>> settings = Settings.from_config({"model": {"type": "ChainNet"}, "data": {"type": "ClutteredDigits"}})
@@ -85,16 +100,21 @@ class Settings:
         known = {**config}
         for extra in ("recipe", "output", "custom_imports"):
             known.pop(extra, None)
+        _check_keys(known, [f.name for f in fields(cls)], "the config")
         for key in ("model", "data"):
-            if not isinstance(known.get(key), Mapping):
+            if key not in known:
                 raise ConfigError(f"a config needs {key!r}, a dict with `type`; this one has {sorted(config)}")
+            if not isinstance(known[key], Mapping):
+                raise ConfigError(f"{key!r} must be a dict with `type`, got {known[key]!r}")
         parts = {"supernet": Training, "retrain": Training, "search": Searching}
         for key, kind in parts.items():
             if key in known:
                 base = Training(steps=3000) if key == "supernet" else kind()
                 known[key] = _filled(base, known[key], key)
-        _check_keys(known, [f.name for f in fields(cls)], "the config")
-        return cls(**known)
+        optional = {
+            key: value for key, value in known.items() if value is not None or key not in ("num_random", "threads")
+        }
+        return cls(**_checked(optional, ""))
 
 
 def _filled(base: T, given: Any, where: str) -> T:
@@ -102,7 +122,29 @@ def _filled(base: T, given: Any, where: str) -> T:
         raise ConfigError(f"{where!r} must be a dict, got {type(given).__name__}")
     names = [f.name for f in fields(base)]  # type: ignore[arg-type]
     _check_keys(given, names, f"{where!r}")
-    return type(base)(**{**{name: getattr(base, name) for name in names}, **given})
+    return type(base)(**{**{name: getattr(base, name) for name in names}, **_checked(given, f"{where}: ")})
+
+
+def _checked(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The values, found wrong here and not after hours of training; 1e3 is a whole number."""
+    values = {**given}
+    for name, value in given.items():
+        if name in _AT_LEAST:
+            values[name] = _whole(value)
+            if values[name] is None or values[name] < _AT_LEAST[name]:
+                raise ConfigError(f"{where}{name} must be a whole number of at least {_AT_LEAST[name]}, got {value!r}")
+        elif name in _NOT_NEGATIVE:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ConfigError(f"{where}{name} must be a number of at least 0, got {value!r}")
+        elif name == "strategy" and value not in list(STRATEGIES):
+            raise ConfigError(f"no strategy {value!r}; {nearest(value, STRATEGIES)}")
+    return values
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        return None
+    return int(value)
 
 
 def _check_keys(given: Mapping[str, Any], allowed: list[str], where: str) -> None:
