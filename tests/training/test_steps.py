@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from mutorch.errors import StateError
 from mutorch.models import chain_net
 from mutorch.mutables import MutableValue, OneShotMutableOP
 from mutorch.mutators import Mutator
@@ -213,3 +214,21 @@ def test_a_path_without_parameters_is_a_step_without_gradients():
     loss = path_step(net, mutator, lambda model: model(torch.ones(2, 3)).sum(), [{"0": "skip"}])
     assert loss == 6
     assert all(parameter.grad is None for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("step", [single_path_step, strict_fair_step])
+def test_a_model_that_the_mutator_does_not_belong_to_is_refused_and_nothing_is_computed(step):
+    _, mutator = supernet()
+    net, _ = supernet()
+    before = mutator.current_choices
+    with pytest.raises(StateError, match="the mutator belongs to another model; make one of this net"):
+        step(net, mutator, loss_fn, seed=0, step=0)
+    assert mutator.current_choices == before
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_the_model_may_hold_the_mutators_or_be_a_part_of_it():
+    net, mutator = supernet()
+    single_path_step(nn.ModuleList([net]), mutator, lambda both: loss_fn(both[0]), seed=0, step=0)
+    whole = Mutator(nn.Sequential(net))
+    single_path_step(net, whole, loss_fn, seed=0, step=0)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mutorch.errors import StateError
 from mutorch.mutators import Mutator, active_modules
 from mutorch.space import Architecture
 
@@ -80,6 +81,7 @@ def path_step(
     backward: Callable[[Tensor], Any] = torch.Tensor.backward,
 ) -> Tensor:
     """The gradients of the given architectures, added up; what the other steps are made of."""
+    _check_model(net, mutator)
     ddp = find_ddp(net)
     parameters = list(mutator.model.parameters())
     had_gradient: set[int] = set()
@@ -110,6 +112,13 @@ def path_step(
         if parameter.grad is not None and id(parameter) not in used and id(parameter) not in had_gradient:
             parameter.grad = None
     return torch.stack(losses).mean()
+
+
+def _check_model(net: nn.Module, mutator: Mutator) -> None:
+    """Refuse a model that the mutator sets no choices in: it would compute, and train, the sum of its candidates."""
+    model = mutator.model
+    if all(module is not model for module in net.modules()) and all(module is not net for module in model.modules()):
+        raise StateError("the mutator belongs to another model; make one of this net")
 
 
 def zero_of(parameters: Sequence[nn.Parameter]) -> Tensor:
