@@ -114,6 +114,19 @@ def test_a_dict_of_results_is_kept_and_its_objective_maximised(toy):
         run(toy, lambda model: {})
 
 
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (0.5, "the objective 'accuracy' names an entry of what evaluate returns, and that is no dict but float"),
+        ({}, "evaluate returned no entries, an empty dict; return what to maximise"),
+        ({"acuracy": 1.0}, "evaluate returned no 'accuracy'; did you mean 'acuracy'"),
+    ],
+)
+def test_an_objective_that_evaluate_does_not_return_is_an_error(toy, result, message):
+    with pytest.raises(ConfigError, match=message):
+        run(toy, lambda model: result, objective="accuracy")
+
+
 def test_without_a_table_costs_are_left_out(toy):
     history = search(toy.net, toy.mutator, toy.evaluate, num_trials=3)
     assert [trial.costs for trial in history] == [None] * 3

@@ -54,6 +54,16 @@ def test_evolution_finds_better_than_random_search_on_average(toy):
     assert statistics.mean(best[Evolution]) > statistics.mean(best[RandomSearch]) + 1
 
 
+def test_the_parents_of_evolution_are_the_best_so_far_and_the_earlier_among_equals(toy):
+    evolution = Evolution(feasible(toy), 0, population=3)
+    scores = [0.0, 2.0, 1.0, 2.0, float("nan"), 1.0]
+    told = []
+    for score in scores:
+        told.append(evolution.ask())
+        evolution.tell(told[-1], score)
+    assert [architecture for *_, architecture in evolution._best] == [told[1], told[3], told[2]]
+
+
 def test_evolution_starts_as_random_and_goes_on_from_the_best(toy):
     asked, _ = play(Evolution(feasible(toy), 0, population=5, crossover=0.0), toy.score, 6)
     parents = sorted(asked[:5], key=toy.score)

@@ -144,10 +144,17 @@ def _candidate(net: nn.Module, mutator: Mutator, architecture: Mapping[str, Any]
 def _score(evaluate: Evaluate, model: nn.Module, objective: str | None) -> tuple[float, dict[str, float]]:
     result = evaluate(model)
     if not isinstance(result, Mapping):
+        if objective is not None:
+            raise ConfigError(
+                f"the objective {objective!r} names an entry of what evaluate returns, and that is no dict but "
+                f"{type(result).__name__}; return a dict, or leave the objective out"
+            )
         return as_score(_number(result)), {}
     metrics = {name: _number(value) for name, value in result.items()}
-    name = next(iter(metrics), None) if objective is None else objective
-    if name is None or name not in metrics:
+    if not metrics:
+        raise ConfigError("evaluate returned no entries, an empty dict; return what to maximise")
+    name = next(iter(metrics)) if objective is None else objective
+    if name not in metrics:
         raise ConfigError(f"evaluate returned no {name!r}; {nearest(name, metrics)}")
     return as_score(metrics[name]), metrics
 

@@ -1,5 +1,6 @@
 """How a search goes on: ask for an architecture, tell its score."""
 
+from bisect import insort
 from collections.abc import Callable
 from typing import Protocol
 
@@ -76,14 +77,15 @@ class Evolution:
         self._mutate_prob = mutate_prob
         self._max_attempts = max_attempts
         self._asked = 0
-        self._told: list[tuple[float, int, Architecture]] = []
+        self._told = 0
+        self._best: list[tuple[float, int, Architecture]] = []  # best first; among equals the earlier one
 
     def ask(self) -> Architecture | None:
         self._asked += 1
         rng = random_at(self._seed, "evolution", self._asked)
         space = self._feasible.space
-        parents = [architecture for _, _, architecture in sorted(self._told, key=lambda t: t[:2])[: self._population]]
-        if len(self._told) >= self._population:
+        parents = [architecture for _, _, architecture in self._best]
+        if len(parents) == self._population:
             for _ in range(self._max_attempts):
                 if rng.random() < self._crossover:
                     first, second = rng.sample(parents, 2)
@@ -96,7 +98,10 @@ class Evolution:
         return self._feasible.draw(rng)
 
     def tell(self, architecture: Architecture, score: float) -> None:
-        self._told.append((-as_score(score), len(self._told), architecture))
+        # The number is never equal, so that architectures are not compared.
+        insort(self._best, (-as_score(score), self._told, architecture))
+        del self._best[self._population :]
+        self._told += 1
 
 
 STRATEGIES: dict[str, StrategyFactory] = {"evolution": Evolution, "random": RandomSearch}
