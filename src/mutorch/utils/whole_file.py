@@ -10,7 +10,7 @@ from pathlib import Path
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A path to write to; what was written takes the place of `path` at the end, and is removed after an error.
 
-    Folders are made.
+    Folders are made. The file gets the permissions of any new file, also from writers that give it their own.
 
     Example:
         >>> import tempfile
@@ -24,7 +24,10 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode
         yield partial
+        partial.chmod(mode)
         os.replace(partial, path)
     finally:
         with suppress(FileNotFoundError):
