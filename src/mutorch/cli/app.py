@@ -65,7 +65,7 @@ def train(config: ConfigFile, output: Output = None) -> None:
         Run(settings, folder, bars.show).train_supernet()
     _say("trained", str(folder / "supernet.ckpt"))
     console.print("\nnext:")
-    _line(f"mutorch search {config}")
+    _line(f"mutorch search {config}" + (f" --output {output}" if output else ""))
 
 
 @app.command()

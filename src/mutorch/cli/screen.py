@@ -47,7 +47,7 @@ def result_table(result: Result) -> Table:
     table = Table(
         title=f"{result.space_size:,} architectures, budget {result.budget}; every line trained alone, equally long",
         title_justify="left",
-        caption="accuracy on test images; latency: median of measured forwards of one sample on this machine",
+        caption="accuracy on test data; latency: median of measured forwards of one sample on this machine",
         caption_justify="left",
     )
     for name in ("", "architecture"):
