@@ -1,9 +1,14 @@
-"""What may change in a model: modules, values, and what is derived from values."""
+"""What may change in a model: modules, values, channels, and what is derived from them."""
 
 from .base import CHOICE_TYPE as CHOICE_TYPE
 from .base import CHOSEN_TYPE as CHOSEN_TYPE
 from .base import BaseMutable as BaseMutable
 from .candidates import build_candidates as build_candidates
+from .channel import BaseMutableChannel as BaseMutableChannel
+from .channel_container import MutableChannelContainer as MutableChannelContainer
+from .clock import CLOCK as CLOCK
+from .clock import Clock as Clock
+from .clock import tick as tick
 from .derived import DerivedMethodMixin as DerivedMethodMixin
 from .derived import DerivedMutable as DerivedMutable
 from .diff_module import DiffMutableModule as DiffMutableModule
@@ -17,6 +22,7 @@ from .edges import DifferentiableEdge as DifferentiableEdge
 from .edges import GumbelEdge as GumbelEdge
 from .edges import MutableEdge as MutableEdge
 from .module import MutableModule as MutableModule
+from .one_shot_channel import OneShotMutableChannel as OneShotMutableChannel
 from .one_shot_module import OneShotMutableModule as OneShotMutableModule
 from .one_shot_op import OneShotMutableOP as OneShotMutableOP
 from .relaxation import Gumbel as Gumbel
@@ -27,6 +33,9 @@ from .relaxation import TopK as TopK
 from .relaxation import TwoPaths as TwoPaths
 from .relaxation import gumbel_noise as gumbel_noise
 from .relaxation import top_paths as top_paths
+from .sequential_channel import SequentialMutableChannel as SequentialMutableChannel
+from .sequential_channel import SquentialMutableChannel as SquentialMutableChannel
+from .simple_channel import SimpleMutableChannel as SimpleMutableChannel
 from .sources import find_sources as find_sources
 from .summed_modules import SummedModules as SummedModules
 from .value import MutableValue as MutableValue

@@ -9,8 +9,11 @@ from torch import nn
 from mutorch.errors import ChoiceError, FixedError
 from mutorch.space.decision import key
 
+from .clock import tick
 from .dump import DumpChosen
 
+HELD = "held_mutables"
+"""The attribute in which a module lists mutables that decide parts of it without being its children."""
 CHOICE_TYPE = TypeVar("CHOICE_TYPE")
 CHOSEN_TYPE = TypeVar("CHOSEN_TYPE")
 
@@ -47,6 +50,7 @@ class BaseMutable(nn.Module, ABC, Generic[CHOICE_TYPE, CHOSEN_TYPE]):
             raise ChoiceError(f"is_fixed must be a bool, got {is_fixed!r}")
         self._check_not_fixed()
         self._is_fixed = is_fixed
+        tick()
 
     @property
     @abstractmethod
@@ -60,6 +64,11 @@ class BaseMutable(nn.Module, ABC, Generic[CHOICE_TYPE, CHOSEN_TYPE]):
     @abstractmethod
     def choices(self) -> Sequence[Any]:
         """All choices."""
+
+    @property
+    def is_decision(self) -> bool:
+        """Whether it is a decision of the search space where it stands in a model; not where nothing lists its choices."""
+        return True
 
     @property
     def decision_choices(self) -> Sequence[Any]:

@@ -1,18 +1,17 @@
 """Values that follow other mutables: twice a width, a sum of two, half a depth."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import product
-from typing import Any, cast
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from mutorch.errors import ChoiceError, DerivedError, SpaceError
-from mutorch.utils import make_divisible
 
+from .activity import Active, as_index, count, from_mask
 from .base import BaseMutable
 from .dump import DumpChosen
+from .rules import ConcatChoice, ConcatMask, Divide, Expand, LeadingMask, MaskRule, has_mask
 from .sources import find_sources, rebind
 
 
@@ -38,7 +37,7 @@ class DerivedMethodMixin:
             raise NotImplementedError(
                 f"an expand ratio must be int, float or a mutable, got {type(expand_ratio).__name__}"
             )
-        return _derived(_Expand(self, expand_ratio))
+        return _derived(Expand(self, expand_ratio))
 
     def derive_divide_mutable(self, ratio: "int | float | BaseMutable[Any, Any]", divisor: int = 8) -> "DerivedMutable":
         """A mutable with `make_divisible(choice // ratio, divisor)`.
@@ -53,7 +52,7 @@ class DerivedMethodMixin:
             raise NotImplementedError(f"a ratio must be int, float or a mutable, got {type(ratio).__name__}")
         if not isinstance(ratio, BaseMutable) and int(ratio) < 1:
             raise ChoiceError(f"a ratio to divide by must be at least 1, got {ratio}")
-        return _derived(_Divide(self, ratio, divisor if isinstance(ratio, int) else 1))
+        return _derived(Divide(self, ratio, divisor if isinstance(ratio, int) else 1))
 
     @staticmethod
     def derive_concat_mutable(mutables: "Sequence[BaseMutable[Any, Any]]") -> "DerivedMutable":
@@ -66,7 +65,7 @@ class DerivedMethodMixin:
         for member in members:
             if not isinstance(member, BaseMutable):
                 raise TypeError(f"only mutables can be concatenated, got {type(member).__name__}")
-        return DerivedMutable(choice_fn=_ConcatChoice(members), mask_fn=_ConcatMask(members))
+        return DerivedMutable(choice_fn=ConcatChoice(members), mask_fn=ConcatMask(members))
 
     def __mul__(self, other: object) -> "DerivedMutable":
         if isinstance(other, bool) or not isinstance(other, int | float):
@@ -74,7 +73,7 @@ class DerivedMethodMixin:
         return self.derive_expand_mutable(other)
 
     def __rmul__(self, other: object) -> "DerivedMutable":
-        return self * other
+        return self.__mul__(other)  # not `self * other`, which would come back here
 
     def __floordiv__(self, other: object) -> "DerivedMutable":
         if isinstance(other, tuple) and len(other) == 2:
@@ -177,6 +176,37 @@ class DerivedMutable(DerivedMethodMixin, BaseMutable[Any, Any]):
         raise DerivedError(f"{self!r} follows its sources; set theirs")
 
     @property
+    def has_mask(self) -> bool:
+        """Whether it has channels."""
+        return self._mask_fn is not None
+
+    @property
+    def num_channels(self) -> int:
+        """How many channels the mask has; like everything that concerns the mask, an error without one."""
+        if isinstance(self._mask_fn, MaskRule):
+            return self._mask_fn.length()
+        return self.current_mask.numel()
+
+    @property
+    def activated_channels(self) -> int:
+        """How many of them are active."""
+        return count(self.active())
+
+    @property
+    def prefix(self) -> int | None:
+        """`k` where exactly the first `k` channels are active, else `None`."""
+        active = self.active()
+        return active if isinstance(active, int) else None
+
+    def active_index(self) -> Tensor:
+        """The positions of the active channels: int64, ascending, on the CPU."""
+        return as_index(self.active())
+
+    def active(self) -> Active:
+        """`prefix`, or else `active_index()`."""
+        return self._mask_fn.active() if isinstance(self._mask_fn, MaskRule) else from_mask(self.current_mask)
+
+    @property
     def is_fixed(self) -> bool:
         """Whether all sources are fixed."""
         return all(source.is_fixed for source in self._sources)
@@ -211,12 +241,13 @@ class DerivedMutable(DerivedMethodMixin, BaseMutable[Any, Any]):
         Errors:
             DerivedError: unless `chosen` is what the sources already say.
         """
-        if chosen is not None and chosen != self.current_choice:
+        if chosen is not None and chosen != self.dump_chosen().chosen:
             raise DerivedError(f"{self!r} cannot be fixed to {chosen!r}; fix its sources")
 
     def dump_chosen(self) -> DumpChosen:
-        """The current value. A saved subnet holds the sources' choices, from which it follows."""
-        return DumpChosen(chosen=self.current_choice, meta=None)
+        """The current value, the active positions where that is a mask. A saved subnet holds the sources' choices."""
+        choice = self.current_choice
+        return DumpChosen(chosen=self.active_index().tolist() if isinstance(choice, Tensor) else choice, meta=None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "DerivedMutable":
         copied = type(self).__new__(type(self))
@@ -225,81 +256,12 @@ class DerivedMutable(DerivedMethodMixin, BaseMutable[Any, Any]):
         return copied
 
     def __repr__(self) -> str:
-        mask = "" if self._mask_fn is None else f"activated_channels={int(self.current_mask.sum())}, "
+        mask = "" if self._mask_fn is None else f"activated_channels={self.activated_channels}, "
         return (
             f"{type(self).__name__}(current_choice={self.current_choice}, {mask}"
             f"source_mutables={self.source_mutables}, is_fixed={self.is_fixed})"
         )
 
 
-# The functions behind the deriving methods are objects with named parts, so that they copy, pickle and list sources.
-
-
-@dataclass(eq=False)
-class _Expand:
-    source: Any
-    ratio: Any
-
-    def of(self, number: float) -> int:
-        return int(number * _live(self.ratio))
-
-    def __call__(self) -> int:
-        return self.of(self.source.current_choice)
-
-
-@dataclass(eq=False)
-class _Divide:
-    source: Any
-    ratio: Any
-    divisor: int
-
-    def of(self, number: float) -> int:
-        return make_divisible(number // int(_live(self.ratio)), self.divisor)
-
-    def __call__(self) -> int:
-        return self.of(self.source.current_choice)
-
-
-@dataclass(eq=False)
-class _LeadingMask:
-    rule: _Expand | _Divide
-
-    def __call__(self) -> Tensor:
-        mask = self.rule.source.current_mask
-        length, active = self.rule.of(mask.numel()), self.rule.of(int(mask.sum()))
-        return torch.arange(length, device=mask.device) < active
-
-
-@dataclass(eq=False)
-class _ConcatChoice:
-    members: tuple[BaseMutable[Any, Any], ...]
-
-    def __call__(self) -> Any:
-        return sum(member.current_choice for member in self.members)
-
-
-@dataclass(eq=False)
-class _ConcatMask:
-    members: tuple[BaseMutable[Any, Any], ...]
-
-    def __call__(self) -> Tensor:
-        masks = []
-        for member in self.members:
-            if not hasattr(member, "current_mask"):
-                raise DerivedError(f"cannot concatenate masks: {member!r} has none")
-            masks.append(cast("Tensor", member.current_mask))
-        return torch.cat(masks)
-
-
-def _derived(rule: _Expand | _Divide) -> DerivedMutable:
-    return DerivedMutable(choice_fn=rule, mask_fn=_LeadingMask(rule) if _has_mask(rule.source) else None)
-
-
-def _has_mask(mutable: Any) -> bool:
-    if isinstance(mutable, DerivedMutable):
-        return mutable._mask_fn is not None
-    return hasattr(mutable, "current_mask")
-
-
-def _live(ratio: Any) -> Any:
-    return ratio.current_choice if isinstance(ratio, BaseMutable) else ratio
+def _derived(rule: Expand | Divide) -> DerivedMutable:
+    return DerivedMutable(choice_fn=rule, mask_fn=LeadingMask(rule) if has_mask(rule.source) else None)

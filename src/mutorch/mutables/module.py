@@ -9,6 +9,7 @@ from torch import nn
 from mutorch.errors import ChoiceError, FixedError, nearest
 
 from .base import CHOICE_TYPE, CHOSEN_TYPE, BaseMutable
+from .clock import tick
 
 
 class MutableModule(BaseMutable[CHOICE_TYPE, CHOSEN_TYPE]):
@@ -50,10 +51,12 @@ class MutableModule(BaseMutable[CHOICE_TYPE, CHOSEN_TYPE]):
         if choice is not None:
             self._check_choice(choice)
         self._current_choice = choice
+        tick()
 
     def assign(self, choice: Any) -> None:
         # nn.Module.__setattr__ looks for parameters, buffers and modules first: ten times the price of this.
         self.__dict__["_current_choice"] = choice
+        tick()
 
     @abstractmethod
     def forward(self, x: Any) -> Any:

@@ -8,6 +8,7 @@ from mutorch.space import RandomSource, as_random
 from mutorch.space.decision import key
 
 from .base import BaseMutable
+from .clock import tick
 from .derived import DerivedMethodMixin
 from .dump import DumpChosen
 
@@ -67,6 +68,7 @@ class MutableValue(DerivedMethodMixin, BaseMutable[Any, Any]):
         if self._is_fixed and own != self._current_choice:
             raise FixedError(f"{self!r} is fixed, got {choice!r}")
         self._current_choice = own
+        tick()
 
     @property
     def default_choice(self) -> Any:
@@ -76,6 +78,7 @@ class MutableValue(DerivedMethodMixin, BaseMutable[Any, Any]):
     def assign(self, choice: Any) -> None:
         # A space spells tuples as lists; what is read here is spelled as in the list of values.
         self.__dict__["_current_choice"] = self._own(choice) if type(choice) is list else choice
+        tick()
 
     def fix_chosen(self, chosen: Any) -> None:
         """Make `chosen` final.
