@@ -4,8 +4,17 @@ from torch import nn
 
 from mutorch import Mutator, export
 from mutorch.errors import SpaceError, StateError
-from mutorch.mutables import DerivedMutable, MutableValue, OneShotMutableOP
+from mutorch.mutables import (
+    DerivedMutable,
+    MutableChannelContainer,
+    MutableValue,
+    OneShotMutableChannel,
+    OneShotMutableOP,
+    SequentialMutableChannel,
+    SimpleMutableChannel,
+)
 from mutorch.mutators import find_places, group
+from mutorch.subnet import convert_fix_subnet, export_fix_subnet, load_fix_subnet
 
 
 def op(*names, alias=None):
@@ -228,3 +237,90 @@ def test_grouping_only_reads_the_model():
     model = model_of_five()
     group(model)
     assert {place.mutable.current_choice for place in find_places(model)} == {None}
+
+
+# ---- channels, and mutables inside others ----------------------------------------------------------------------------
+
+
+class Unit(MutableValue):
+    """A mutable that owns others, and decides for them."""
+
+    def __init__(self, *owned, **kwargs):
+        super().__init__([1, 2], **kwargs)
+        self.owned = nn.ModuleList(owned)
+
+
+def test_channels_that_stand_alone_are_decisions():
+    model = nn.ModuleDict(
+        {
+            "a": OneShotMutableChannel(8, [4, 8], alias="width"),
+            "b": OneShotMutableChannel(8, [8, 4], alias="width"),
+            "c": SequentialMutableChannel(3),
+            "d": OneShotMutableChannel(10, [0.5, 1.0], "ratio"),
+        }
+    )
+    mutator = Mutator(model)
+    assert {d.name: (d.choices, d.default) for d in mutator.space} == {
+        "width": ((4, 8), 8),
+        "c": ((1, 2, 3), 3),
+        "d": ((0.5, 1.0), 1.0),
+    }
+    assert (mutator.min_choices, mutator.max_choices) == ({"width": 4, "c": 1, "d": 0.5}, {"width": 8, "c": 3, "d": 1})
+    with mutator.at({"width": 4, "c": 2, "d": 0.5}):
+        assert [channels.activated_channels for channels in model.values()] == [4, 4, 2, 5]
+    assert mutator.current_choices == {"width": 8, "c": 3, "d": 1.0}
+    mutator.fix_choices({"width": 4, "c": 2, "d": 0.5})
+    assert mutator.current_choices == {"width": 4, "c": 2, "d": 0.5}
+
+
+def test_masks_and_containers_are_no_decisions():
+    width = SequentialMutableChannel(4)
+    model = nn.ModuleDict({"simple": SimpleMutableChannel(3), "container": MutableChannelContainer(6), "op": op()})
+    model["container"].register_mutable(width, 0, 4)
+    model["after"] = model["container"] * 2
+    model["simple"].current_choice = [1]
+    mutator = Mutator(model)
+    assert mutator.space.names == ("op",)
+    mutator.set_choices({"op": "b"})
+    assert [place.path for place in find_places(model)] == ["simple", "op"]
+    subnet, _ = export_fix_subnet(model)
+    assert subnet["simple"].chosen == [1]
+    again = nn.ModuleDict({"simple": SimpleMutableChannel(3), "op": op()})
+    load_fix_subnet(again, convert_fix_subnet(subnet))
+    assert again["simple"].active_index().tolist() == [1]
+    with pytest.raises(SpaceError, match="the model has no mutables"):
+        Mutator(nn.Sequential(SimpleMutableChannel(3)))
+
+
+def test_a_model_with_channels_can_be_exported():
+    model = nn.ModuleDict({"c": SequentialMutableChannel(4), "s": SimpleMutableChannel(4), "l": nn.Linear(2, 2)})
+    model["container"] = MutableChannelContainer(4)
+    model["container"].register_mutable(model["c"], 0, 4)
+    exported = export(model, {"c": 2})
+    assert (exported["c"].current_choice, model["c"].current_choice) == (2, 4)
+    assert list(exported.state_dict()) == ["l.weight", "l.bias"]
+
+
+def test_a_mutable_inside_another_is_decided_by_that_one():
+    shared = SequentialMutableChannel(4)
+    unit = Unit(shared, MutableValue([1, 2], alias="inner"), op(), Unit(MutableValue([3])), shared * 2, alias="unit")
+    model = nn.ModuleDict({"unit": unit, "elsewhere": shared, "twice": shared * 2, "free": op()})
+    space, groups = group(model)
+    assert space.names == ("unit", "free")
+    assert groups["unit"] == [unit]
+    assert [place.path for place in find_places(model)] == ["unit", "free"]
+
+
+def test_an_owner_matters_where_what_it_owns_is_read():
+    shared = SequentialMutableChannel(4)
+    inside = nn.ModuleList([Unit(shared, op())])
+    model = nn.ModuleDict({"op": OneShotMutableOP({"a": inside, "b": nn.Identity()})})
+    assert group(model)[0]["op._candidates.a.0"].when == (("op", "a"),)
+    model["after"] = shared * 2
+    assert group(model)[0]["op._candidates.a.0"].when == ()
+
+
+def test_an_owner_inside_a_module_mutable_is_a_decision():
+    unit = Unit(op(), alias="unit")
+    assert names(nn.Sequential(OneShotMutableOP({"a": nn.Sequential(unit), "b": nn.ReLU()}))) == ("0", "unit")
+    assert names(Unit(op())) == ("root",)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from mutorch.errors import SpaceError, StateError, nearest
-from mutorch.mutables import BaseMutable, DerivedMutable, MutableModule
+from mutorch.mutables import BaseMutable, DerivedMutable, MutableChannelContainer, MutableModule
 from mutorch.space import Decision, SearchSpace
 
 ROOT = "root"
@@ -39,12 +39,17 @@ class Place:
 def find_places(model: nn.Module) -> list[Place]:
     """Every source mutable of the model at every place where it stands, in the order of `named_modules`.
 
-    A derived mutable stands for those of its sources that are no modules of the model themselves, under its own path.
+    A derived mutable stands for those of its sources that are no modules of the model themselves, under its own path. A
+    mutable inside another one that is no module mutable (a channel inside a unit) belongs to that one, at all its places;
+    a container of channels stands for nothing.
     """
     places = [Place(path, m, inside) for path, m, inside in walk(model) if isinstance(m, BaseMutable)]
     in_tree = {id(place.mutable) for place in places}
+    owners = _owners(model)
     found: list[Place] = []
     for place in places:
+        if id(place.mutable) in owners or isinstance(place.mutable, MutableChannelContainer):
+            continue
         if not isinstance(place.mutable, DerivedMutable):
             found.append(place)
             continue
@@ -68,12 +73,12 @@ def group(
             in the model, or a mutable twice; two groups with one name.
         StateError: a candidate is a lazy module that never ran.
     """
-    places = find_places(model)
+    places = [place for place in find_places(model) if place.mutable.is_decision]
     if not places:
         seen = sum(1 for _ in model.modules())
         raise SpaceError(
             f"the model has no mutables: {seen} modules seen in {type(model).__name__}, none is a OneShotMutableOP, a "
-            "MutableValue or another BaseMutable; put one where something may change"
+            "MutableValue or another BaseMutable that lists its choices; put one where something may change"
         )
     names = _names(places, custom_groups)
     members: dict[str, dict[int, BaseMutable[Any, Any]]] = {}
@@ -84,7 +89,9 @@ def group(
     by_decision = {name: found[0] for name, found in groups.items()}
     conditions: dict[str, list[tuple[str, Any] | None]] = {}
     for mutable, inside in _reads(model):
-        around = [(by_path[path], choice) for path, choice in inside]
+        if id(mutable) not in names:  # no decision
+            continue
+        around = [(by_path[path], choice) for path, choice in inside if path in by_path]
         name = names[id(mutable)]
         if name not in dict(around):  # a decision nested in itself: the outer place says when it matters
             # Only the innermost candidate is asked about: whether that one matters is its own decision's condition.
@@ -109,12 +116,27 @@ def walk(
             yield from walk(child, child_path, inside)
 
 
+def _owners(model: nn.Module) -> dict[int, BaseMutable[Any, Any]]:
+    """The outermost mutable that each owned mutable sits in, by the id of the owned one."""
+    owners: dict[int, BaseMutable[Any, Any]] = {}
+    for module in model.modules():  # from the outside in, so that the first owner found is the outermost
+        if isinstance(module, BaseMutable) and not isinstance(module, MutableModule) and id(module) not in owners:
+            for part in module.modules():
+                if isinstance(part, BaseMutable) and part is not module:
+                    owners.setdefault(id(part), module)
+    return owners
+
+
 def _reads(model: nn.Module) -> Iterator[tuple[BaseMutable[Any, Any], tuple[tuple[str, str], ...]]]:
-    """Every source mutable with the candidates that it matters in: where it stands, or where one derived from it does."""
+    """Every source mutable with the candidates that it matters in: where it stands, or where one derived from it does.
+
+    What is read of an owned mutable is read of its owner.
+    """
+    owners = _owners(model)
     for _, module, inside in walk(model):
         if isinstance(module, BaseMutable):
             for source in module.sources if isinstance(module, DerivedMutable) else (module,):
-                yield source, inside
+                yield owners.get(id(source), source), inside
 
 
 def _holding(
