@@ -14,9 +14,9 @@ from mutorch.mutables import BaseMutable, MutableModule
 from mutorch.mutators import Mutator, walk
 from mutorch.space import Architecture
 from mutorch.space.decision import key as as_key
+from mutorch.utils import ExampleInputs
 
 from .count import stored_tensors
-from .example_inputs import ExampleInputs
 from .factors import Factors
 from .observe import Context, Convention, Observation, observe
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .example_inputs import ExampleInputs
+from mutorch.utils import ExampleInputs
+
 from .observe import Convention, observe
 
 MEGABYTE = 1_000_000

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
-from mutorch.utils import evaluating
-
-from .example_inputs import ExampleInputs, call
+from mutorch.utils import ExampleInputs, call, evaluating
 
 
 def measure_latency(

@@ -15,10 +15,9 @@ from torch.utils._pytree import tree_flatten
 from mutorch.errors import CostError, nearest
 from mutorch.mutables import MutableModule
 from mutorch.space.decision import key
-from mutorch.utils import evaluating
+from mutorch.utils import ExampleInputs, call, unchanged
 
 from .conventions import mmr_extra
-from .example_inputs import ExampleInputs, call
 from .formulas import formula_of
 
 Convention = Literal["mac", "mmr"]
@@ -68,7 +67,7 @@ def observe(
     observation = Observation()
     where = _Where()
     with ExitStack() as stack:
-        stack.enter_context(_evaluating(model))
+        stack.enter_context(unchanged(model))
         stack.enter_context(_unfused_attention())
         for path, module in model.named_modules():
             stack.enter_context(_tracked(module, path, where))
@@ -126,20 +125,6 @@ def _new_bytes(out: Any, inputs: Any) -> int:
     old = {x.untyped_storage()._cdata for x in tree_flatten(inputs)[0] if isinstance(x, Tensor)}
     new = [x for x in tree_flatten(out)[0] if isinstance(x, Tensor)]
     return sum(x.numel() * x.element_size() for x in new if x.untyped_storage()._cdata not in old)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients, everything put back afterwards."""
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    try:
-        with evaluating(model), torch.random.fork_rng(devices=list(devices)), torch.no_grad():
-            yield
-    finally:
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
 
 
 @contextmanager

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from mutorch.errors import CostError, nearest
 from mutorch.mutators import Mutator
 from mutorch.space import Architecture, Choice, SearchSpace
+from mutorch.utils import ExampleInputs
 
 from .builder import FactorsBuilder
 from .count import MEGABYTE, Costs
-from .example_inputs import ExampleInputs
 from .factors import Codes, Factors
 from .observe import Convention
 

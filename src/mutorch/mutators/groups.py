@@ -9,6 +9,7 @@ from torch.nn.parameter import is_lazy
 
 from mutorch.errors import SpaceError, StateError, nearest
 from mutorch.mutables import BaseMutable, DerivedMutable, MutableChannelContainer, MutableModule
+from mutorch.mutables.base import HELD
 from mutorch.space import Decision, SearchSpace
 
 ROOT = "root"
@@ -102,8 +103,13 @@ def group(
 def walk(
     module: nn.Module, path: str = "", inside: tuple[tuple[str, str], ...] = ()
 ) -> Iterator[tuple[str, nn.Module, tuple[tuple[str, str], ...]]]:
-    """Every module with its path and the candidates that it sits in; a module that stands at two places comes twice."""
+    """Every module with its path and the candidates that it sits in; a module that stands at two places comes twice.
+
+    Mutables that a module holds outside the tree of modules (the units of a searchable model) come after it, by name.
+    """
     yield path, module, inside
+    for held in vars(module).get(HELD, ()):
+        yield f"{path}.{held.name}" if path else held.name, held, inside
     candidates: object = module.candidates if isinstance(module, MutableModule) else None
     for name, child in module._modules.items():
         if child is None:

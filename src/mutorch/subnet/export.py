@@ -4,15 +4,20 @@ import copy
 import types
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from mutorch.channels.searchable import SEARCH
+from mutorch.channels.unit import MutableChannelUnit
 from mutorch.errors import ExportError
 from mutorch.mutables import BaseMutable, DerivedMutable, DiffMutableModule, MutableModule, find_sources
-from mutorch.mutators import CustomGroups, Mutator, group, unwrap
+from mutorch.mutables.base import HELD
+from mutorch.mutators import CustomGroups, Mutator, group, unwrap, walk
+from mutorch.ops.dynamic import STATE, dynamic_modules, make_static_
 from mutorch.space import Architecture, Choice, SearchSpace
 from mutorch.training import recalibrate_
 
@@ -68,9 +73,11 @@ def export(
         architecture = {name: space[name].default if choice is None else choice for name, choice in current.items()}
     chosen = space.canonical(architecture)
     choices = {id(mutable): chosen[name] for name, mutables in groups.items() for mutable in mutables}
-    exported = _Exporter(choices).export(model)
+    exporter = _Exporter(choices)
+    exported = exporter.export(model)
     _check_plain(exported)
-    setattr(exported, RECORD, _record(space, chosen, mutator.custom_groups if mutator is not None else None))
+    record = _record(space, chosen, mutator.custom_groups if mutator is not None else None)
+    setattr(exported, RECORD, {**record, "resized": exporter.resized} if exporter.resized else record)
     if calibrate is not None:
         recalibrate_(exported, calibrate)
     return exported
@@ -93,6 +100,13 @@ def _is_learning(mutable: BaseMutable[Any, Any]) -> bool:
     return isinstance(mutable, DiffMutableModule) and mutable.current_choice is None and mutable.arch_param is not None
 
 
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """What stands in a copy of a dynamic module until it gets its own class back."""
+
+    values: dict[str, Any]
+
+
 class _Exporter:
     """A deep copy in which every mutable is replaced by what it stands for.
 
@@ -104,12 +118,49 @@ class _Exporter:
         self._choices = choices
         self._memo: dict[int, Any] = {}
         self._entered: set[int] = set()
+        self.resized: dict[str, dict[str, Any]] = {}
 
     def export(self, model: nn.Module) -> nn.Module:
+        before = [(m, m.current_choice) for _, m, _ in walk(model) if isinstance(m, MutableChannelUnit)]
+        try:
+            for unit, _ in before:
+                if id(unit) in self._choices:
+                    unit.assign(self._choices[id(unit)])
+            self._enter_channels(model)
+        finally:
+            for unit, choice in before:
+                unit.assign(choice)
         self._enter_values(model)
         self._enter(model)
         exported: nn.Module = copy.deepcopy(model, self._memo)
+        for module in exported.modules():
+            for name in (SEARCH, HELD):
+                module.__dict__.pop(name, None)
+            static = vars(module).get(STATE)
+            if isinstance(static, _Sizes):
+                make_static_(module, static.values)
         return exported
+
+    def _enter_channels(self, model: nn.Module) -> None:
+        """The active part of every tensor, once however many modules hold it, and the sizes that follow."""
+        for module in model.modules():
+            for name in (SEARCH, HELD):
+                if name in vars(module):
+                    self._memo[id(vars(module)[name])] = None
+        for path, module, state in dynamic_modules(model):
+            for name in state.tensors:
+                whole = module._parameters.get(name)
+                if whole is None:
+                    whole = module._buffers.get(name)
+                if whole is not None and id(whole) not in self._memo:
+                    part = state.part(name, whole)
+                    is_parameter = isinstance(whole, nn.Parameter)
+                    self._memo[id(whole)] = nn.Parameter(part, whole.requires_grad) if is_parameter else part
+            values = state.values(module)
+            self._memo[id(state)] = _Sizes(values)
+            changed = {name: value for name, value in values.items() if value != module.__dict__[name]}
+            if changed:
+                self.resized[path] = changed
 
     def _enter_values(self, model: nn.Module) -> None:
         """Values first: a candidate may hold on to one that stands elsewhere."""

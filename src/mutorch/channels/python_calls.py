@@ -1,0 +1,193 @@
+"""What the integers in a model's own calls of torch say about sizes."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from .dims import Dim, Labels, _groups
+from .sizes import AttributeSize, DimSize, TracedInt, sources_of
+
+if TYPE_CHECKING:
+    from .observer import Observer, PythonCall
+
+SHAPE_GETTER = Tensor.shape.__get__  # type: ignore[attr-defined]
+
+
+def constrain_arguments(observer: "Observer", call: "PythonCall", out: Any) -> None:
+    """Learn from the integers that a call was given, after it gave `out`."""
+    rule = _CALLS.get(call.name)
+    if rule is not None:
+        rule(observer, call, out)
+
+
+def _shape_arguments(call: "PythonCall", start: int = 1) -> list[Any]:
+    """The sizes in `x.view(2, 3)`, `x.view((2, 3))` and `torch.reshape(x, (2, 3))`."""
+    given = call.args[start:] or tuple(v for k, v in call.kwargs.items() if k in ("shape", "size", "sizes"))
+    if len(given) == 1 and isinstance(given[0], tuple | list):
+        given = tuple(given[0])
+    return list(given)
+
+
+def _view(observer: "Observer", call: "PythonCall", out: Any) -> None:
+    source, sizes = call.args[0], _shape_arguments(call)
+    if call.name == "unflatten":
+        dim = int(call.argument(1, "dim")) % source.dim()
+        given = call.argument(2, "sizes")
+        sizes = [-1] * dim + list(given) + [-1] * (source.dim() - dim - 1)
+    if not isinstance(out, Tensor) or len(sizes) != out.dim():
+        return
+    groups = [
+        (new, _merged(observer, observer.labels(source), source.shape, old))
+        for old, new in _groups(_plain(source.shape), _plain(out.shape))
+    ]
+    for number, value in enumerate(sizes):
+        dim, size = observer.labels(out)[number], int(out.shape[number])
+        observer.constrain(value, dim, size, call.name)
+        if isinstance(value, TracedInt) and not value.is_source:
+            merged = next((whole for new, whole in groups if number in new), ())
+            _tie_computed(observer, value, [dim, merged], call.name)
+
+
+def _merged(observer: "Observer", labels: Labels, shape: Sequence[int], dims: Sequence[int]) -> Dim:
+    return observer.algebra.merge([labels[i] for i in dims], [int(shape[i]) for i in dims])
+
+
+def _tie_computed(observer: "Observer", value: TracedInt, dims: Sequence[Dim], what: str) -> None:
+    """A size computed from that of another dimension: that one must keep what this one keeps."""
+    for source in sources_of(value):
+        for dim in dims:
+            if isinstance(source, DimSize) and dim and len(dim[0]) == source.size:
+                observer.unify(source.dim, dim, what)
+
+
+def _expand(observer: "Observer", call: "PythonCall", out: Any) -> None:
+    sizes = _shape_arguments(call)
+    labels, offset = observer.labels(out), out.dim() - len(sizes)
+    for number, value in enumerate(sizes):
+        observer.constrain(value, labels[offset + number], int(out.shape[offset + number]), call.name)
+
+
+def _split(observer: "Observer", call: "PythonCall", out: Any) -> None:
+    sizes = call.argument(1, "split_size_or_sections")
+    if sizes is None:
+        sizes = call.argument(1, "split_size")
+    source = call.args[0]
+    dim = int(call.argument(2, "dim") or 0) % source.dim()
+    pieces = [observer.labels(piece)[dim] for piece in out]
+    if not any(observer.algebra.free(piece) for piece in pieces):
+        return
+    given = list(sizes) if isinstance(sizes, tuple | list) else [sizes] * len(pieces)
+    if all(isinstance(v, TracedInt) and any(isinstance(s, DimSize) for s in v.sources) for v in given):
+        _tie_pieces(observer, pieces, "split")
+    for value, piece, part in zip(given, pieces, out, strict=True):
+        observer.constrain(value, piece, int(part.shape[dim]), "split")
+
+
+def _chunk(observer: "Observer", call: "PythonCall", out: Any) -> None:
+    dim = int(call.argument(2, "dim") or 0) % call.args[0].dim()
+    _tie_pieces(observer, [observer.labels(piece)[dim] for piece in out], call.name)
+
+
+def _tie_pieces(observer: "Observer", pieces: Sequence[Dim], what: str) -> None:
+    """Equal pieces stay equal: they keep the same positions."""
+    lengths = {len(piece[0]) if piece else 0 for piece in pieces}
+    if len(lengths) == 1:
+        for piece in pieces[1:]:
+            observer.unify(pieces[0], piece, what)
+    else:
+        observer.freeze(pieces, f"{what} into unequal pieces")
+
+
+def _getitem(observer: "Observer", call: "PythonCall", out: Any) -> None:
+    source, index = call.args[0], call.args[1]
+    parts = list(index) if isinstance(index, tuple) else [index]
+    labels = observer.labels(source)
+    if not any(labels):
+        return
+    consumed = sum(1 for part in parts if part is not None and part is not Ellipsis and not isinstance(part, bool))
+    dim = 0
+    for part in parts:
+        if part is Ellipsis:
+            dim = source.dim() - (consumed - dim)
+            continue
+        if part is None or isinstance(part, bool):
+            continue
+        if isinstance(part, slice) and dim < source.dim():
+            _slice(observer, part, labels[dim], int(source.shape[dim]))
+        dim += (
+            part.dim() if isinstance(part, Tensor) and part.dtype.is_floating_point is False and _is_mask(part) else 1
+        )
+
+
+def _is_mask(index: Tensor) -> bool:
+    return str(index.dtype) == "torch.bool" and index.dim() > 1
+
+
+def _slice(observer: "Observer", part: slice, dim: Dim, size: int) -> None:
+    """`x[:, :k]` keeps the first k positions, however many there are then."""
+    if not observer.algebra.free(dim):
+        return
+    start, stop, step = part.indices(size)
+    if (start, stop, step) == (0, size, 1) and not isinstance(part.stop, TracedInt):
+        return
+    if step != 1:
+        observer.freeze([dim], "a slice with a step")
+        return
+    kept: Dim = tuple(component[start:stop] for component in dim)
+    before: Dim = tuple(component[:start] for component in dim)
+    after: Dim = tuple(component[stop:] for component in dim)
+    bounds = [bound for bound in (part.start, part.stop) if bound is not None and int(bound) not in (0, size)]
+    if len(bounds) == 1 and isinstance(bounds[0], TracedInt):
+        value = bounds[0]
+        if value.is_source and isinstance(value.sources[0], AttributeSize) and value > 0:
+            part_of = kept if part.start is None or int(part.start) == 0 else before
+            observer.constrain(value, part_of, int(value), "slice")
+            return
+        if (
+            any(isinstance(source, DimSize) for source in value.sources)
+            and start + start in (0, size)
+            and stop
+            in (
+                size // 2,
+                size,
+            )
+        ):
+            _tie_pieces(observer, [kept, before if start else after], "slice")
+            return
+    observer.freeze([dim], "a slice between fixed numbers")
+
+
+def _factory(observer: "Observer", call: "PythonCall", out: Any) -> None:
+    """A new tensor is as wide as the sizes that it was given."""
+    start = 1 if call.name.startswith("new_") else 0
+    given = call.args[start:] or tuple(v for k, v in call.kwargs.items() if k == "size")
+    sizes = (
+        list(given[0]) if given and isinstance(given[0], tuple | list) else [v for v in given if type(v) is not float]
+    )
+    if not isinstance(out, Tensor) or out.dim() > len(sizes) or not any(isinstance(v, TracedInt) for v in sizes):
+        return
+    labels: list[Dim] = []
+    for value, size in zip(sizes, _plain(out.shape), strict=False):
+        dim: Dim = ()
+        if isinstance(value, TracedInt) and value.is_source:
+            source = value.sources[0]
+            dim = source.dim if isinstance(source, DimSize) else observer.algebra.fresh(size)
+            observer.constrain(value, dim, size, call.name)
+        labels.append(dim)
+    observer.set_labels(out, tuple(labels))
+
+
+def _plain(shape: Sequence[int]) -> list[int]:
+    return [int(size) for size in shape]
+
+
+_CALLS: dict[str, Callable[["Observer", "PythonCall", Any], None]] = {
+    **dict.fromkeys(("view", "reshape", "unflatten"), _view),
+    "expand": _expand,
+    **dict.fromkeys(("split", "split_with_sizes"), _split),
+    **dict.fromkeys(("chunk", "tensor_split"), _chunk),
+    "__getitem__": _getitem,
+    **dict.fromkeys(("zeros", "ones", "empty", "full", "randn", "rand"), _factory),
+    **dict.fromkeys(("new_zeros", "new_ones", "new_empty", "new_full"), _factory),
+}

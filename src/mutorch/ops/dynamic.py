@@ -1,0 +1,298 @@
+"""Modules that compute with the active part of their tensors, whatever their class.
+
+A dynamic module keeps its parameters and buffers whole: `state_dict`, optimizers and DistributedDataParallel see what they
+always saw. Only *reading* `module.weight` gives the active part, so the class's own forward computes the subnet without
+knowing of it, and integers such as `num_heads` follow in the same way.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mutorch.mutables.clock import CLOCK, tick
+
+from .extent import Extent
+
+Mode = Literal["slice", "mask"]
+STATE = "_dynamic"
+"""The attribute of a dynamic module that holds its `DynamicState`."""
+
+
+@dataclass(slots=True)
+class Execution:
+    """How the modules of one model compute; they share it.
+
+    Attributes:
+        mode: `"slice"` computes with the active channels only; `"mask"` computes with all and zeroes the others, so that
+            shapes stay and one compiled graph serves every architecture.
+    """
+
+    mode: Mode = "slice"
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedSize:
+    """An integer attribute that is the product of the active sizes of some extents.
+
+    Attributes:
+        index: its place in a tuple or list; `None` for a bare integer.
+    """
+
+    extents: tuple[Extent, ...]
+    factor: int = 1
+    index: int | None = None
+
+    def value(self) -> int:
+        """The number now."""
+        total = self.factor
+        for extent in self.extents:
+            total *= extent.count()
+        return total
+
+
+@dataclass(slots=True)
+class DynamicState:
+    """What of a dynamic module follows choices.
+
+    Attributes:
+        tensors: parameter or buffer to the extents of its dimensions.
+        sizes: integer attribute to what it follows.
+    """
+
+    execution: Execution = field(default_factory=Execution)
+    tensors: dict[str, tuple[tuple[int, Extent], ...]] = field(default_factory=dict)
+    sizes: dict[str, tuple[FollowedSize, ...]] = field(default_factory=dict)
+    cache: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    written: list[tuple[Tensor, tuple[tuple[int, Extent], ...], Tensor]] = field(default_factory=list)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DynamicState:
+        # What is cached is a view of the original's tensors.
+        return DynamicState(
+            copy.deepcopy(self.execution, memo), copy.deepcopy(self.tensors, memo), copy.deepcopy(self.sizes, memo)
+        )
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.execution, self.tensors, self.sizes
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.execution, self.tensors, self.sizes = state
+        self.cache, self.written = {}, []
+
+    def active(self, module: nn.Module, name: str, whole: Tensor) -> Tensor:
+        """The active part of a tensor, or, in mask mode, the tensor with zeros elsewhere."""
+        dims = self.tensors[name]
+        if self.execution.mode == "mask":
+            return self._masked(module, name, whole, dims)
+        grad = torch.is_grad_enabled()
+        cached = self.cache.get(name)
+        if cached is not None and cached[0] == CLOCK.now and cached[1] is whole and cached[2] == grad:
+            return cached[3]  # type: ignore[no-any-return]
+        part = whole
+        for dim, extent in dims:
+            part = extent.take(part, dim)
+        viewed = part is whole or part._base is not None
+        if viewed and not torch.is_inference_mode_enabled():
+            self.cache[name] = CLOCK.now, whole, grad, part
+        elif not viewed and module.training and name in module._buffers:
+            self.written.append((whole, dims, part))  # a copy: what a norm writes into it must come back
+        return part
+
+    def part(self, name: str, whole: Tensor) -> Tensor:
+        """The active part of a tensor as new contiguous memory, without history."""
+        part = whole.detach()
+        for dim, extent in self.tensors.get(name, ()):
+            part = extent.take(part, dim)
+        return part.clone(memory_format=torch.contiguous_format)
+
+    def values(self, module: nn.Module) -> dict[str, Any]:
+        """The attributes that follow sizes, as plain values."""
+        return {name: self.size(name, module.__dict__[name], "slice") for name in self.sizes}
+
+    def _masked(self, module: nn.Module, name: str, whole: Tensor, dims: tuple[tuple[int, Extent], ...]) -> Tensor:
+        if name in module._buffers:
+            if not module.training:
+                return whole
+            part = whole.clone()
+            self.written.append((whole, dims, part))
+            return part
+        for dim, extent in dims:
+            mask = extent.mask(whole.device).to(whole.dtype)
+            whole = whole * mask.view(-1, *[1] * (whole.dim() - dim - 1))
+        return whole
+
+    def write_back(self) -> None:
+        """Put what a forward wrote into copies of buffers where it belongs."""
+        written, self.written = self.written, []
+        for whole, dims, part in written:
+            with torch.no_grad():
+                if part.shape == whole.shape:
+                    mask = torch.ones((), device=whole.device)
+                    for dim, extent in dims:
+                        mask = mask * extent.mask(whole.device).view(-1, *[1] * (whole.dim() - dim - 1))
+                    whole.copy_(torch.where(mask > 0, part, whole))
+                else:
+                    _scatter(whole, dims, part)
+
+    def size(self, name: str, whole: Any, mode: Mode | None = None) -> Any:
+        """An attribute as the current choices have it."""
+        followed = self.sizes[name]
+        if (mode or self.execution.mode) == "mask":
+            return whole
+        if followed[0].index is None:
+            return followed[0].value()
+        items = list(whole)
+        for one in followed:
+            items[one.index or 0] = one.value()
+        return type(whole)(items)
+
+
+def _scatter(whole: Tensor, dims: tuple[tuple[int, Extent], ...], part: Tensor) -> None:
+    target = torch.arange(whole.numel(), device=whole.device).view(whole.shape)
+    for dim, extent in dims:
+        target = extent.take(target, dim)
+    whole.view(-1).index_copy_(0, target.reshape(-1), part.reshape(-1))
+
+
+def active_tensor(name: str) -> property:
+    """The property that reads a parameter or buffer of a dynamic module."""
+
+    def read(module: Any) -> Any:
+        whole = module._parameters.get(name)
+        if whole is None:
+            whole = module._buffers.get(name)
+        state = module.__dict__.get(STATE)
+        if whole is None or state is None or name not in state.tensors:
+            return whole
+        return state.active(module, name, whole)
+
+    def write(module: Any, value: Any) -> None:
+        nn.Module.__setattr__(module, name, value)
+
+    return property(read, write)
+
+
+def followed_size(name: str) -> property:
+    """The property that reads an integer attribute of a dynamic module."""
+
+    def read(module: Any) -> Any:
+        try:
+            whole = module.__dict__[name]
+        except KeyError:
+            raise AttributeError(f"{type(module).__name__!r} has no attribute {name!r}") from None
+        state = module.__dict__.get(STATE)
+        return whole if state is None or name not in state.sizes else state.size(name, whole)
+
+    def write(module: Any, value: Any) -> None:
+        module.__dict__[name] = value
+
+    return property(read, write)
+
+
+_CLASSES: dict[tuple[type, tuple[str, ...], tuple[str, ...], bool], type] = {}
+
+
+def dynamic_class(static: type[nn.Module], tensors: tuple[str, ...], sizes: tuple[str, ...], *, buffers: bool) -> Any:
+    """A subclass of `static` in which these tensors and integers are read as the current choices have them."""
+    found = _CLASSES.get((static, tensors, sizes, buffers))
+    if found is not None:
+        return found
+    members: dict[str, Any] = {name: active_tensor(name) for name in tensors}
+    members |= {name: followed_size(name) for name in sizes}
+    members |= {
+        "static_class": static,
+        "__module__": __name__,
+        "__doc__": static.__doc__,
+        "_apply": _apply,
+        "_load_from_state_dict": _load_from_state_dict,
+        "__reduce_ex__": _reduce,
+    }
+    if buffers:
+        members["forward"] = _writing_back(static.forward)
+    if issubclass(static, nn.RNNBase):
+        members["_flat_weights"] = property(_flat_weights, _set_flat_weights)
+    made = type(f"Dynamic{static.__name__}", (static,), members)
+    _CLASSES[static, tensors, sizes, buffers] = made
+    return made
+
+
+def _apply(self: Any, *args: Any, **kwargs: Any) -> Any:
+    tick()  # parameters move: what was read of them is no longer theirs
+    return type(self).static_class._apply(self, *args, **kwargs)
+
+
+def _load_from_state_dict(self: Any, *args: Any, **kwargs: Any) -> None:
+    tick()
+    type(self).static_class._load_from_state_dict(self, *args, **kwargs)
+
+
+def _reduce(self: Any, protocol: Any) -> tuple[Any, ...]:
+    cls = type(self)
+    state = self.__dict__
+    own = state[STATE]
+    return _rebuild, (cls.static_class, tuple(own.tensors), tuple(own.sizes), "forward" in vars(cls)), dict(state)
+
+
+def _rebuild(static: type[nn.Module], tensors: tuple[str, ...], sizes: tuple[str, ...], buffers: bool) -> Any:
+    cls = dynamic_class(static, tensors, sizes, buffers=buffers)
+    return cls.__new__(cls)
+
+
+def _writing_back(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def forward_and_write_back(self: Any, *args: Any, **kwargs: Any) -> Any:
+        out = forward(self, *args, **kwargs)
+        state = self.__dict__[STATE]
+        if state.written:
+            state.write_back()
+        return out
+
+    return forward_and_write_back
+
+
+def _flat_weights(self: Any) -> list[Any]:
+    return [getattr(self, name, None) for name in self._flat_weights_names]
+
+
+def _set_flat_weights(self: Any, value: Any) -> None:
+    """Recurrent layers keep a list of their weights; here it is read from the weights themselves."""
+
+
+def make_dynamic_(module: nn.Module, state: DynamicState) -> None:
+    """Let `module` read its tensors and sizes through `state`, in place: its class becomes a subclass of what it was."""
+    names, sizes = tuple(state.tensors), tuple(state.sizes)
+    buffers = any(name in module._buffers for name in names)
+    module.__dict__.pop("_flat_weights", None)
+    module.__dict__[STATE] = state
+    module.__class__ = dynamic_class(type(module), names, sizes, buffers=buffers)
+
+
+def dynamic_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module, DynamicState]]:
+    """Every dynamic module of a model, with its path and state."""
+    for path, module in model.named_modules():
+        state = module.__dict__.get(STATE)
+        if isinstance(state, DynamicState):
+            yield path, module, state
+
+
+def restore_(module: nn.Module) -> None:
+    """Undo `make_dynamic_`: the module is whole again, and of its own class."""
+    if STATE in module.__dict__:
+        del module.__dict__[STATE]
+        module.__class__ = type(module).static_class  # type: ignore[attr-defined]
+        if isinstance(module, nn.RNNBase):
+            module.__dict__["_flat_weights"] = [getattr(module, name, None) for name in module._flat_weights_names]
+
+
+def make_static_(module: nn.Module, values: dict[str, Any]) -> None:
+    """Give a dynamic module, whose tensors are cut already, its own class back, with these values of its attributes."""
+    static: type[nn.Module] = type(module).static_class  # type: ignore[attr-defined]
+    del module.__dict__[STATE]
+    module.__class__ = static
+    module.__dict__.update(values)
+    if isinstance(module, nn.RNNBase):
+        module.__dict__["_flat_weights"] = [getattr(module, name, None) for name in module._flat_weights_names]
