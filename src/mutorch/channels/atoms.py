@@ -25,6 +25,9 @@ class Atoms:
         self._count = 1
         self.reasons: list[str] = ["", "constant"]
 
+    def __len__(self) -> int:
+        return self._count
+
     def new(self, count: int) -> Ids:
         """`count` new atoms, free and different from all others."""
         while self._count + count > len(self._parent):

@@ -243,7 +243,8 @@ def _as_sets(a: list[Ids], b: list[Ids]) -> tuple[Ids, Ids]:
     for side in (a, b):
         length = len(side[0]) if side else size
         padded = np.full((height, length), ALWAYS, dtype=np.int64)
-        padded[: len(side)] = side
+        for row, component in enumerate(side):
+            padded[row] = component
         both.append(np.sort(padded, axis=0))
     return both[0], both[1]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import batchnorm
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -93,6 +94,7 @@ class Observer:
         self.context: tuple[tuple[int, Any], ...] = ()
         self.seen_parameters: set[int] = set()
         self.paths: dict[int, str] = {}
+        self.memories: dict[int, set[str]] = {}
         self.blamed: list[Tensor] = []
         self._labels: dict[int, Labels] = {}
         self._by_memory: dict[Any, Labels] = {}
@@ -172,9 +174,14 @@ class Observer:
             return  # computed: what it was computed from is looked at where it is used, and a trial shows the rest
         source = value.sources[0]
         if isinstance(source, AttributeSize):
-            self.bound.append(Bound(source, dim, size))
+            self.bind(source, dim)
         elif source.size == size:
             self.unify(source.dim, dim, what)
+
+    def bind(self, attribute: AttributeSize, dim: Dim) -> None:
+        """Let an attribute be the number of live positions of a dimension."""
+        if dim and not self.checking:
+            self.bound.append(Bound(attribute, dim, len(dim[0])))
 
     def add_work(self, kind: str, factor: int, *sizes: tuple[Dim, int]) -> None:
         """Note a cost."""
@@ -192,7 +199,7 @@ class Observer:
         for a, b in ((one, other), (other, one)):
             first, second = a.sources[0], b.sources[0]
             if isinstance(first, AttributeSize) and isinstance(second, DimSize) and self.algebra.free(second.dim):
-                self.bound.append(Bound(first, second.dim, second.size))
+                self.bind(first, second.dim)
 
     def dim_size(self, dim: Dim, size: int) -> int:
         """A size that remembers its dimension."""
@@ -201,12 +208,21 @@ class Observer:
         return TracedInt(size, (DimSize(dim, size),), is_source=True, on_equal=self.on_equal)
 
 
-def observe_labels(model: nn.Module, example_inputs: ExampleInputs, observer: Observer) -> Any:
-    """Run the model once under the observer and give its output. The model is as before afterwards."""
+def observe_labels(
+    model: nn.Module, example_inputs: ExampleInputs, observer: Observer, *, training: bool = False
+) -> Any:
+    """Run the model once under the observer and give its output. The model is as before afterwards.
+
+    Args:
+        training: run what runs in training only, such as auxiliary heads; norms keep to their statistics.
+    """
     from .rules import apply_rule  # noqa: PLC0415  # rules are written against the observer
 
     with ExitStack() as stack:
         stack.enter_context(unchanged(model))
+        if training:
+            for module in model.modules():
+                module.training = not isinstance(module, batchnorm._NormBase)
         stack.enter_context(_unfused())
         if not observer.checking:
             stack.enter_context(_traced_attributes(model, observer))
@@ -218,11 +234,28 @@ def observe_labels(model: nn.Module, example_inputs: ExampleInputs, observer: Ob
         stack.enter_context(_PythonCalls(observer))
         stack.enter_context(_Kernels(observer, apply_rule))
         output = call(model, example_inputs)
+    _note_memories(model, observer)
     if not observer.checking:
         for tensor in tensors_in(output):
             for dim in observer.labels(tensor):
                 observer.algebra.freeze(dim, "feeds the model's output")
     return output
+
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+
+
+def _note_memories(model: nn.Module, observer: Observer) -> None:
+    """Dicts in which modules keep what they computed from their parameters; emptied, as before the first forward."""
+    for module in model.modules():
+        for name, held in vars(module).items():
+            if (
+                name not in _OF_EVERY_MODULE
+                and type(held) is dict
+                and any(isinstance(x, Tensor) and any(observer.labels(x)) for x in held.values())
+            ):
+                held.clear()
+                observer.memories.setdefault(id(module), set()).add(name)
 
 
 class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -332,7 +365,7 @@ def _tie_attention(module: nn.MultiheadAttention, observer: Observer) -> None:
         dims += [observer.labels(module.v_proj_weight)[0]]
         for name, weight in (("kdim", module.k_proj_weight), ("vdim", module.v_proj_weight)):
             labels = observer.labels(weight)[1]
-            observer.bound.append(Bound(AttributeSize(module, name), labels, int(weight.shape[1])))
+            observer.bind(AttributeSize(module, name, int(weight.shape[1])), labels)
     for dim in [*dims, observer.labels(module.out_proj.weight)[1]]:
         observer.unify(embedded, dim, "the attention's width")
     heads = observer.algebra.split(embedded, [module.num_heads, module.head_dim], observer.reason("heads"))
@@ -341,7 +374,8 @@ def _tie_attention(module: nn.MultiheadAttention, observer: Observer) -> None:
     own += [("embed_dim", embedded, size)]
     if module.in_proj_weight is not None:
         own += [("kdim", embedded, size), ("vdim", embedded, size)]
-    observer.bound += [Bound(AttributeSize(module, name), dim, count) for name, dim, count in own]
+    for name, dim, count in own:
+        observer.bind(AttributeSize(module, name, count), dim)
 
 
 @contextmanager

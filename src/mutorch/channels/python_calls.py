@@ -53,12 +53,22 @@ def _merged(observer: "Observer", labels: Labels, shape: Sequence[int], dims: Se
     return observer.algebra.merge([labels[i] for i in dims], [int(shape[i]) for i in dims])
 
 
-def _tie_computed(observer: "Observer", value: TracedInt, dims: Sequence[Dim], what: str) -> None:
-    """A size computed from that of another dimension: that one must keep what this one keeps."""
+def _tie_computed(observer: "Observer", value: TracedInt, dims: Sequence[Dim], what: str) -> bool:
+    """A size computed from that of another dimension, or from an attribute: they must keep what this one keeps.
+
+    Gives whether one of the dimensions is what the size was computed from.
+    """
+    tied = False
     for source in sources_of(value):
         for dim in dims:
-            if isinstance(source, DimSize) and dim and len(dim[0]) == source.size:
+            if not dim or len(dim[0]) != source.size:
+                continue
+            tied = True
+            if isinstance(source, DimSize):
                 observer.unify(source.dim, dim, what)
+            else:
+                observer.bind(source, dim)
+    return tied
 
 
 def _expand(observer: "Observer", call: "PythonCall", out: Any) -> None:
@@ -78,7 +88,10 @@ def _split(observer: "Observer", call: "PythonCall", out: Any) -> None:
     if not any(observer.algebra.free(piece) for piece in pieces):
         return
     given = list(sizes) if isinstance(sizes, tuple | list) else [sizes] * len(pieces)
-    if all(isinstance(v, TracedInt) and any(isinstance(s, DimSize) for s in v.sources) for v in given):
+    whole = observer.labels(source)[dim]
+    if all(
+        isinstance(v, TracedInt) and not v.is_source and _tie_computed(observer, v, [whole], "split") for v in given
+    ):
         _tie_pieces(observer, pieces, "split")
     for value, piece, part in zip(given, pieces, out, strict=True):
         observer.constrain(value, piece, int(part.shape[dim]), "split")
@@ -129,7 +142,9 @@ def _slice(observer: "Observer", part: slice, dim: Dim, size: int) -> None:
     if not observer.algebra.free(dim):
         return
     start, stop, step = part.indices(size)
-    if (start, stop, step) == (0, size, 1) and not isinstance(part.stop, TracedInt):
+    if (start, stop, step) == (0, size, 1):
+        if isinstance(part.stop, TracedInt):
+            observer.constrain(part.stop, dim, size, "slice")
         return
     if step != 1:
         observer.freeze([dim], "a slice with a step")

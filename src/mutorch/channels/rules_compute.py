@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from .dims import Dim, Labels
@@ -134,9 +135,11 @@ def _deform_conv(observer: Observer, args: Arguments, kwargs: Named, out: Tensor
 def _attention(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> list[Labels]:
     """`softmax(q k^T) v`: heads go together, and so do the places that queries and keys are multiplied along."""
     query, key, value = (observer.labels(x) for x in args[:3])
-    for side in (key, value):
-        for a, b in zip(query[:-2], side[:-2], strict=True):
-            observer.unify(a, b, "the heads of an attention")
+    for side, tensor in ((key, args[1]), (value, args[2])):
+        for place in range(len(query) - 2):
+            shared = int(args[0].shape[place]) // max(int(tensor.shape[place]), 1)  # grouped queries: several to a head
+            heads: Dim = tuple(np.repeat(component, shared) for component in side[place])
+            observer.unify(query[place], heads, "the heads of an attention")
     observer.unify(key[-2], value[-2], "the positions of an attention")
     observer.freeze([query[-2], key[-2]], "the positions of an attention")
     inner = observer.unify(query[-1], key[-1], "queries and keys")

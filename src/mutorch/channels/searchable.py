@@ -11,6 +11,7 @@ from torch import nn
 
 from mutorch.errors import MutorchError, SpaceError, nearest
 from mutorch.mutables.base import HELD
+from mutorch.mutables.clock import tick
 from mutorch.ops.dynamic import DynamicState, Execution, FollowedSize, make_dynamic_, restore_
 from mutorch.ops.extent import ALWAYS as NOT_DECIDED
 from mutorch.ops.extent import Extent
@@ -71,17 +72,30 @@ def searchable(
     observer = Observer(Atoms())
     observer.label_parameters(net)
     observe_labels(net, example_inputs, observer)
+    training = _observe_training(net, example_inputs, observer)
     _tie(net, observer, tie)
     while True:
         structure = find_structure(net, observer, frozen)
         search = _build(net, structure, observer, rules or [widths()])
-        failure = _try(net, search, example_inputs, num_trials)
+        failure = _try(net, search, example_inputs, num_trials, training)
         if failure is None:
             break
         observer.algebra.atoms.freeze(*failure)
         for module in net.modules():
             restore_(module)
     return net
+
+
+def _observe_training(model: nn.Module, example_inputs: ExampleInputs, observer: Observer) -> bool:
+    """Observe what only runs in training, if anything does and lets itself be run so; whether it was observed."""
+    reached = observer.seen_parameters
+    if all(id(parameter) in reached for parameter in model.parameters()):
+        return False
+    try:
+        observe_labels(model, example_inputs, observer, training=True)
+    except Exception:  # it needs targets, or another batch: what it holds stays as it is
+        return False
+    return True
 
 
 def _frozen_modules(
@@ -161,6 +175,8 @@ def _build(model: nn.Module, structure: Structure, observer: Observer, rules: Se
             size = FollowedSize(kept, factor, rule.index)
             state.sizes[rule.attribute] = (*state.sizes.get(rule.attribute, ()), size)
     for module in list(model.modules()):
+        for name in sorted(observer.memories.get(id(module), ())):
+            states.setdefault(id(module), DynamicState(execution)).memories[name] = -1, {}
         if id(module) in states:
             make_dynamic_(module, states[id(module)])
     made = list(units.values())
@@ -203,7 +219,9 @@ class _Extents:
 # ---- trying ------------------------------------------------------------------------------------------------------------
 
 
-def _try(net: nn.Module, search: Search, example_inputs: ExampleInputs, num_trials: int) -> tuple[Ids, str] | None:
+def _try(
+    net: nn.Module, search: Search, example_inputs: ExampleInputs, num_trials: int, training: bool
+) -> tuple[Ids, str] | None:
     """Run small and random subnets with the labels that were learned; what does not fit is what must be frozen."""
     units = search.units
     try:
@@ -211,20 +229,22 @@ def _try(net: nn.Module, search: Search, example_inputs: ExampleInputs, num_tria
             for unit in units:
                 choices = list(unit.choices)
                 unit.assign(choices[0] if trial == 0 else random_at(trial, "trial", unit.name).choice(choices))
-            failure = _trial(net, search, example_inputs)
-            if failure is not None:
-                return failure
+            for mode in (False, True) if training else (False,):
+                failure = _trial(net, search, example_inputs, mode)
+                if failure is not None:
+                    return failure
     finally:
         for unit in units:
             unit.assign(unit.default_choice)
     return None
 
 
-def _trial(net: nn.Module, search: Search, example_inputs: ExampleInputs) -> tuple[Ids, str] | None:
+def _trial(net: nn.Module, search: Search, example_inputs: ExampleInputs, training: bool) -> tuple[Ids, str] | None:
     checker = Observer(search.observer.algebra.atoms, checking=True)
     checker.parameters = search.observer.parameters
+    tick()  # active parts that an earlier trial read have no labels here
     try:
-        observe_labels(net, example_inputs, checker)
+        observe_labels(net, example_inputs, checker, training=training)
     except Exception as error:
         structure = search.structure
         path = checker.module

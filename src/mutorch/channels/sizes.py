@@ -18,10 +18,11 @@ from .dims import Dim
 
 @dataclass(frozen=True, slots=True)
 class AttributeSize:
-    """An integer attribute of a module, or one entry of a tuple of integers."""
+    """An integer attribute of a module, or one entry of a tuple of integers, and its value."""
 
     module: nn.Module
     name: str
+    size: int
     index: int | None = None
 
 
@@ -135,10 +136,10 @@ def trace_attributes(model: nn.Module, on_equal: Compared) -> None:
 
 def _traced(module: nn.Module, name: str, value: Any, on_equal: Compared) -> Any:
     if type(value) is int:
-        return TracedInt(value, (AttributeSize(module, name),), is_source=True, on_equal=on_equal)
+        return TracedInt(value, (AttributeSize(module, name, value),), is_source=True, on_equal=on_equal)
     if type(value) in (tuple, list) and value and all(type(item) is int for item in value):
         return type(value)(
-            TracedInt(item, (AttributeSize(module, name, index),), is_source=True, on_equal=on_equal)
+            TracedInt(item, (AttributeSize(module, name, item, index),), is_source=True, on_equal=on_equal)
             for index, item in enumerate(value)
         )
     return value

@@ -180,7 +180,7 @@ def _signatures(dims: Mapping[TensorDim, Sequence[Ids]]) -> dict[int, int]:
 
 def _group(dims: Mapping[TensorDim, Components], observer: Observer) -> tuple[list[ChannelGroup], Ids, Ids]:
     signatures = _signatures(dims)
-    size = max(signatures, default=0) + 1
+    size = len(observer.algebra.atoms)
     group_of, index_of = np.full(size, -1, dtype=np.int64), np.zeros(size, dtype=np.int64)
     members: dict[int, list[int]] = {}
     places: dict[int, list[tuple[TensorDim, int]]] = defaultdict(list)

@@ -63,25 +63,32 @@ class DynamicState:
     Attributes:
         tensors: parameter or buffer to the extents of its dimensions.
         sizes: integer attribute to what it follows.
+        memories: attributes in which the module's own forward keeps what it computed from its tensors; they are empty
+            again after each change.
     """
 
     execution: Execution = field(default_factory=Execution)
     tensors: dict[str, tuple[tuple[int, Extent], ...]] = field(default_factory=dict)
     sizes: dict[str, tuple[FollowedSize, ...]] = field(default_factory=dict)
+    memories: dict[str, tuple[int, dict[Any, Any]]] = field(default_factory=dict)
     cache: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     written: list[tuple[Tensor, tuple[tuple[int, Extent], ...], Tensor]] = field(default_factory=list)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DynamicState:
         # What is cached is a view of the original's tensors.
         return DynamicState(
-            copy.deepcopy(self.execution, memo), copy.deepcopy(self.tensors, memo), copy.deepcopy(self.sizes, memo)
+            copy.deepcopy(self.execution, memo),
+            copy.deepcopy(self.tensors, memo),
+            copy.deepcopy(self.sizes, memo),
+            {name: (-1, {}) for name in self.memories},
         )
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self.execution, self.tensors, self.sizes
+        return self.execution, self.tensors, self.sizes, list(self.memories)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.execution, self.tensors, self.sizes = state
+        self.execution, self.tensors, self.sizes, memories = state
+        self.memories = {name: (-1, {}) for name in memories}
         self.cache, self.written = {}, []
 
     def active(self, module: nn.Module, name: str, whole: Tensor) -> Tensor:
@@ -112,7 +119,8 @@ class DynamicState:
 
     def values(self, module: nn.Module) -> dict[str, Any]:
         """The attributes that follow sizes, as plain values."""
-        return {name: self.size(name, module.__dict__[name], "slice") for name in self.sizes}
+        sizes = {name: self.size(name, module.__dict__[name], "slice") for name in self.sizes}
+        return {**sizes, **{name: {} for name in self.memories}}
 
     def _masked(self, module: nn.Module, name: str, whole: Tensor, dims: tuple[tuple[int, Extent], ...]) -> Tensor:
         if name in module._buffers:
@@ -194,16 +202,41 @@ def followed_size(name: str) -> property:
     return property(read, write)
 
 
-_CLASSES: dict[tuple[type, tuple[str, ...], tuple[str, ...], bool], type] = {}
+def memory(name: str) -> property:
+    """The property that reads what a module's forward keeps: nothing, after a change."""
+
+    def read(module: Any) -> Any:
+        state = module.__dict__.get(STATE)
+        if state is None or name not in state.memories:
+            return module.__dict__[name]
+        now, kept = state.memories[name]
+        if now != CLOCK.now:
+            kept = {}
+            state.memories[name] = CLOCK.now, kept
+        return kept
+
+    def write(module: Any, value: Any) -> None:
+        state = module.__dict__.get(STATE)
+        if state is None or name not in state.memories:
+            module.__dict__[name] = value
+        else:
+            state.memories[name] = CLOCK.now, value
+
+    return property(read, write)
 
 
-def dynamic_class(static: type[nn.Module], tensors: tuple[str, ...], sizes: tuple[str, ...], *, buffers: bool) -> Any:
+Names = tuple[str, ...]
+_CLASSES: dict[tuple[type, Names, Names, Names, bool], type] = {}
+
+
+def dynamic_class(static: type[nn.Module], tensors: Names, sizes: Names, memories: Names = (), *, buffers: bool) -> Any:
     """A subclass of `static` in which these tensors and integers are read as the current choices have them."""
-    found = _CLASSES.get((static, tensors, sizes, buffers))
+    found = _CLASSES.get((static, tensors, sizes, memories, buffers))
     if found is not None:
         return found
     members: dict[str, Any] = {name: active_tensor(name) for name in tensors}
     members |= {name: followed_size(name) for name in sizes}
+    members |= {name: memory(name) for name in memories}
     members |= {
         "static_class": static,
         "__module__": __name__,
@@ -217,7 +250,7 @@ def dynamic_class(static: type[nn.Module], tensors: tuple[str, ...], sizes: tupl
     if issubclass(static, nn.RNNBase):
         members["_flat_weights"] = property(_flat_weights, _set_flat_weights)
     made = type(f"Dynamic{static.__name__}", (static,), members)
-    _CLASSES[static, tensors, sizes, buffers] = made
+    _CLASSES[static, tensors, sizes, memories, buffers] = made
     return made
 
 
@@ -235,11 +268,12 @@ def _reduce(self: Any, protocol: Any) -> tuple[Any, ...]:
     cls = type(self)
     state = self.__dict__
     own = state[STATE]
-    return _rebuild, (cls.static_class, tuple(own.tensors), tuple(own.sizes), "forward" in vars(cls)), dict(state)
+    names = (tuple(own.tensors), tuple(own.sizes), tuple(own.memories))
+    return _rebuild, (cls.static_class, *names, "forward" in vars(cls)), dict(state)
 
 
-def _rebuild(static: type[nn.Module], tensors: tuple[str, ...], sizes: tuple[str, ...], buffers: bool) -> Any:
-    cls = dynamic_class(static, tensors, sizes, buffers=buffers)
+def _rebuild(static: type[nn.Module], tensors: Names, sizes: Names, memories: Names, buffers: bool) -> Any:
+    cls = dynamic_class(static, tensors, sizes, memories, buffers=buffers)
     return cls.__new__(cls)
 
 
@@ -264,11 +298,13 @@ def _set_flat_weights(self: Any, value: Any) -> None:
 
 def make_dynamic_(module: nn.Module, state: DynamicState) -> None:
     """Let `module` read its tensors and sizes through `state`, in place: its class becomes a subclass of what it was."""
-    names, sizes = tuple(state.tensors), tuple(state.sizes)
+    names, sizes, memories = tuple(state.tensors), tuple(state.sizes), tuple(state.memories)
     buffers = any(name in module._buffers for name in names)
+    for name in memories:
+        module.__dict__[name] = {}
     module.__dict__.pop("_flat_weights", None)
     module.__dict__[STATE] = state
-    module.__class__ = dynamic_class(type(module), names, sizes, buffers=buffers)
+    module.__class__ = dynamic_class(type(module), names, sizes, memories, buffers=buffers)
 
 
 def dynamic_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module, DynamicState]]:
