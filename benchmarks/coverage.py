@@ -22,9 +22,9 @@ import mutorch
 from benchmarks.zoo import timm_models, torchvision_models, transformers_models
 from benchmarks.zoo.entry import Entry
 from mutorch.channels import widths
-from mutorch.channels.observer import tensors_in
 from mutorch.channels.searchable import SEARCH, searchable
 from mutorch.cost import count
+from mutorch.utils import tensors_in
 
 SOURCES = {
     "torchvision": torchvision_models.entries,

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from mutorch.mutables import MutableModule
 from mutorch.space.decision import key
-from mutorch.utils import ExampleInputs, call, unchanged
+from mutorch.utils import ExampleInputs, call, tensors_in, unchanged
 
 from .atoms import Atoms
 from .dims import Dim, DimAlgebra, Labels
@@ -90,6 +90,7 @@ class Observer:
         self.work: list[Work] = []
         self.made: list[tuple[Tensor, str, tuple[tuple[int, Any], ...]]] = []
         self.python_call: PythonCall | None = None
+        self.operation = ""
         self.modules: list[str] = []
         self.context: tuple[tuple[int, Any], ...] = ()
         self.seen_parameters: set[int] = set()
@@ -188,11 +189,11 @@ class Observer:
         if not self.checking:
             self.work.append(Work(self.module, kind, factor, sizes, self.context))
 
-    def not_maskable(self, operation: str, dims: Sequence[Dim]) -> None:
-        """Note that zeros in place of removed channels change what `operation` computes."""
+    def not_maskable(self, dims: Sequence[Dim]) -> None:
+        """Note that zeros in place of removed channels change what the current operation computes."""
         free = [dim for dim in dims if self.algebra.free(dim)]
         if free and not self.checking:
-            self.unmaskable.setdefault((operation, self.module), []).extend(free)
+            self.unmaskable.setdefault((self.operation, self.module), []).extend(free)
 
     def on_equal(self, one: TracedInt, other: TracedInt) -> None:
         """Two sizes that the model compares and finds equal."""
@@ -422,27 +423,6 @@ def _unfused() -> Iterator[None]:
     finally:
         torch.backends.mha.set_fastpath_enabled(before[0])
         torch._C._set_mkldnn_enabled(before[1])
-
-
-def tensors_in(value: Any) -> list[Tensor]:
-    """Every tensor in what a model gave: tuples, dicts, dataclasses, any object's attributes."""
-    found: list[Tensor] = []
-    seen: set[int] = set()
-    waiting = [value]
-    while waiting:
-        held = waiting.pop()
-        if id(held) in seen or held is None or isinstance(held, str | bytes | int | float | nn.Module | type):
-            continue
-        seen.add(id(held))
-        if isinstance(held, Tensor):
-            found.append(held)
-        elif isinstance(held, Mapping):
-            waiting += list(held.values())
-        elif isinstance(held, list | tuple | set):
-            waiting += list(reversed(list(held)))
-        elif hasattr(held, "__dict__"):
-            waiting += list(vars(held).values())
-    return found
 
 
 def _memory(tensor: Tensor) -> Any:

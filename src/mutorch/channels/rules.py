@@ -162,7 +162,7 @@ def apply_rule(observer: Observer, func: Any, args: tuple[Any, ...], kwargs: dic
     """Label what `func` gave. Without a rule, the channels that it touches are frozen, and reported."""
     outputs = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
     _note_memory(observer, args, kwargs, outputs)
-    name = str(func._overloadpacket)
+    observer.operation = name = str(func._overloadpacket)
     rule = _REGISTERED.rules.get(name) or _TABLE.get(name)
     if rule is None and torch.Tag.pointwise in func.tags:
         rule = _elementwise

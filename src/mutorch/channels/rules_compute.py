@@ -154,8 +154,9 @@ def _attention(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> 
     sizes = _sized(query[:-1], args[0][..., 0]), int(args[1].shape[-2])
     for dim, size in ((inner, int(args[0].shape[-1])), (value[-1], int(args[2].shape[-1]))):
         observer.add_work("flops", 2 * sizes[1], *sizes[0], (dim, size))
-    first = out[0] if isinstance(out, tuple | list) else out
-    return [result if first.dim() == len(result) else ((),) * first.dim()]
+    outputs = [x for x in (out if isinstance(out, tuple | list) else [out]) if isinstance(x, Tensor)]
+    # Beside the result, the logarithm of each sum.
+    return [result if x.dim() == 4 else (*query[:-2], ()) if x.dim() == 3 else ((),) * x.dim() for x in outputs]
 
 
 def _embedding(observer: Observer, args: Arguments, kwargs: Named, out: Tensor) -> Labels:
@@ -172,7 +173,7 @@ def _batch_norm(observer: Observer, args: Arguments, kwargs: Named, out: Any) ->
     for other in args[1:5]:
         if isinstance(other, Tensor):
             labels[1] = observer.unify(labels[1], observer.labels(other)[0], "a batch norm")
-    observer.not_maskable("batch norm over searchable channels", [labels[0], *labels[2:]])
+    observer.not_maskable([labels[0], *labels[2:]])
     first = out[0] if isinstance(out, tuple | list) else out
     return [tuple(labels) if first.dim() == len(labels) else ((),) * first.dim()]
 
@@ -190,29 +191,32 @@ def _layer_norm(observer: Observer, args: Arguments, kwargs: Named, out: Any) ->
                 labels[place] = observer.unify(labels[place], observer.labels(other)[number], "a layer norm")
         if isinstance(given, tuple | list):
             observer.constrain(given[number], labels[place], int(shape[number]), "a layer norm")
-    observer.not_maskable("layer norm", labels[len(labels) - len(shape) :])
-    return [tuple(labels)]
+    observer.not_maskable(labels[len(labels) - len(shape) :])
+    statistics = (*labels[: len(labels) - len(shape)], *[()] * len(shape))
+    return [tuple(labels), statistics, statistics]
 
 
 def _group_norm(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> list[Labels]:
     x, groups = args[0], int(args[6])
     labels, channels = list(observer.labels(x)), int(x.shape[1])
+    rows: Dim = ()
     if 1 < groups < channels:
         rows, columns = observer.algebra.split(labels[1], [groups, channels // groups], observer.reason("a group norm"))
         call = observer.python_call
         if call is not None and call.name == "group_norm":
             observer.constrain(call.argument(1, "num_groups"), rows, groups, "a group norm")
-        observer.not_maskable("group norm", [columns])
+        observer.not_maskable([columns])
     elif groups == channels:
         call = observer.python_call
         if call is not None and call.name == "group_norm":
             observer.constrain(call.argument(1, "num_groups"), labels[1], groups, "a group norm")
     else:
-        observer.not_maskable("group norm", [labels[1]])
+        observer.not_maskable([labels[1]])
     for other in args[1:3]:
         if isinstance(other, Tensor):
             labels[1] = observer.unify(labels[1], observer.labels(other)[0], "a group norm")
-    return [tuple(labels)]
+    statistics = (labels[0], labels[1] if groups == channels else rows)
+    return [tuple(labels), statistics, statistics]
 
 
 # ---- reductions --------------------------------------------------------------------------------------------------------
@@ -240,7 +244,7 @@ def _reduction(position: int, *, zeros_count: bool = False, ordered: bool = Fals
         if ordered:
             observer.freeze(reduced, "a reduction that tells positions apart")
         elif not zeros_count:
-            observer.not_maskable("a reduction", reduced)
+            observer.not_maskable(reduced)
         outputs = out if isinstance(out, tuple | list) else [out]
         keep = outputs[0].dim() == source.dim()
         kept = tuple(() if i in gone else dim for i, dim in enumerate(labels) if keep or i not in gone)

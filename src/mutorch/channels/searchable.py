@@ -1,57 +1,28 @@
 """Any model, searchable in width."""
 
 import copy
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any
 
-import numpy as np
 from torch import nn
 
-from mutorch.errors import MutorchError, SpaceError, nearest
-from mutorch.mutables.base import HELD
-from mutorch.mutables.clock import tick
-from mutorch.ops.dynamic import DynamicState, Execution, FollowedSize, make_dynamic_, restore_
-from mutorch.ops.extent import ALWAYS as NOT_DECIDED
-from mutorch.ops.extent import Extent
-from mutorch.space import random_at
+from mutorch.errors import SpaceError
 from mutorch.utils import ExampleInputs
 
-from .atoms import ALWAYS, Atoms, Ids
-from .dims import LabelMismatchError
+from .atoms import Atoms
+from .build import SEARCH as SEARCH
+from .build import Search as Search
+from .build import build_, unbuild_
 from .observer import Observer, observe_labels
-from .one_shot_unit import OneShotMutableChannelUnit
 from .selection import Selector, outermost, select
-from .structure import Components, Structure, find_structure, tensor_dims
-from .unit import MutableChannelUnit
+from .structure import find_structure
+from .trial import ObserveError as ObserveError
+from .trial import try_narrower
 from .widths import Widths, widths
-
-SEARCH = "channel_search"
-"""The attribute of a searchable model that holds its `Search`."""
 
 
 class EmptySpaceError(SpaceError):
     """Nothing of a model can be searched."""
-
-
-class ObserveError(MutorchError, RuntimeError):
-    """A model that cannot be observed, or that its own forward does not let be cut."""
-
-
-@dataclass(slots=True)
-class Search:
-    """What `searchable` found, kept with the model: for reports and costs."""
-
-    structure: Structure
-    observer: Observer
-    execution: Execution
-    units: list[MutableChannelUnit]
-    group_units: dict[int, MutableChannelUnit]
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Search":
-        copied = (copy.deepcopy(part, memo) for part in (self.execution, self.units, self.group_units))
-        return Search(self.structure, self.observer, *copied)
 
 
 def searchable(
@@ -64,9 +35,50 @@ def searchable(
     tie: Sequence[Sequence[str]] = (),
     num_trials: int = 3,
 ) -> nn.Module:
-    """A copy of `model` whose widths can be searched."""
+    """A copy of `model` in which channels, heads and hidden widths can be searched; `model` is left as it is.
+
+    One forward on the example inputs is observed, in evaluation mode (and once more in training mode if parts run only
+    there). It shows which channels belong together; each group becomes a unit, a decision on how many are kept. The copy
+    computes what `model` computes until a choice is made. Its modules are of subclasses of their own classes: parameters stay
+    whole, under the same names in `state_dict`, and reading one gives its active part. `Mutator(net)` sets architectures and
+    `export(net, architecture)` gives the plain, smaller model.
+
+    What feeds the model's outputs is not cut, nor what an operation without a rule touches, nor what numbers written into the
+    forward count; `report(net)` says so for each module. Narrower models are then really run, and what fails is frozen.
+
+    Args:
+        model: any module; class, attributes and control flow as they are. May hold mutables, which stay searchable.
+        example_inputs: what the model is called with: a tensor, a tuple of arguments, a dict of keyword arguments, or a
+            function that takes the model and calls it. On the device of the model; `meta` works.
+        rules: which units may have which widths; the last one that names a unit counts, and a unit that none names is not
+            searched. `[widths()]` unless given.
+        only: modules to search, by glob over paths, type or predicate; nothing of any other module changes.
+        freeze: modules of which nothing changes, neither outputs nor inputs.
+        tie: paths of modules whose outputs keep the same channels, beside what the forward shows.
+        num_trials: how many random narrower models are run beside the smallest.
+
+    Errors:
+        EmptySpaceError: nothing can be searched; says why.
+        SpaceError: a selector or rule that names nothing, or a model that is searchable already.
+        ObserveError: a narrower model fails and nothing explains why.
+
+    Example:
+        >>> import torch
+        >>> from mutorch import Mutator, export
+        >>> model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 8, 3))
+        >>> net = searchable(model, torch.zeros(1, 3, 8, 8), rules=[widths(ratios=(0.5, 1.0))])
+        >>> Mutator(net).space.decisions[0].name, Mutator(net).space.decisions[0].choices
+        ('0', (8, 16))
+        >>> export(net, {"0": 8})
+        Sequential(
+          (0): Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1))
+          (1): BatchNorm2d(8, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)
+          (2): ReLU()
+          (3): Conv2d(8, 8, kernel_size=(3, 3), stride=(1, 1))
+        )
+    """
     if SEARCH in vars(model):
-        raise SpaceError(f"{type(model).__name__} is searchable already")
+        raise SpaceError(f"this {type(model).__name__} is searchable already; build the model again for another space")
     net = copy.deepcopy(model)
     frozen = _frozen_modules(net, only, freeze)
     observer = Observer(Atoms())
@@ -76,14 +88,24 @@ def searchable(
     _tie(net, observer, tie)
     while True:
         structure = find_structure(net, observer, frozen)
-        search = _build(net, structure, observer, rules or [widths()])
-        failure = _try(net, search, example_inputs, num_trials, training)
+        search = build_(net, structure, observer, rules or [widths()], example_inputs)
+        failure = try_narrower(net, search, num_trials=num_trials, training=training)
         if failure is None:
             break
         observer.algebra.atoms.freeze(*failure)
-        for module in net.modules():
-            restore_(module)
+        unbuild_(net)
+    if not search.units:
+        raise EmptySpaceError(_why_empty(net, search))
     return net
+
+
+def _why_empty(net: nn.Module, search: Search) -> str:
+    reasons = Counter(reason for _, reason in search.structure.frozen).most_common(4)
+    told = "; ".join(f"{reason} ({count} dimensions)" for reason, count in reasons)
+    groups = search.structure.groups
+    narrow = f"{len(groups)} groups of channels have only one width under the rules; " if groups else ""
+    seen = sum(1 for _ in net.modules())
+    return f"nothing of {type(net).__name__} can be searched: {seen} modules seen; {narrow}frozen: {told or 'nothing'}"
 
 
 def _observe_training(model: nn.Module, example_inputs: ExampleInputs, observer: Observer) -> bool:
@@ -93,7 +115,7 @@ def _observe_training(model: nn.Module, example_inputs: ExampleInputs, observer:
         return False
     try:
         observe_labels(model, example_inputs, observer, training=True)
-    except Exception:  # it needs targets, or another batch: what it holds stays as it is
+    except Exception:  # it needs targets, or another batch: what only runs there stays as it is
         return False
     return True
 
@@ -101,14 +123,14 @@ def _observe_training(model: nn.Module, example_inputs: ExampleInputs, observer:
 def _frozen_modules(
     model: nn.Module, only: Iterable[Selector] | Selector, freeze: Iterable[Selector] | Selector
 ) -> dict[str, str]:
-    frozen = dict.fromkeys(select(model, freeze, what="freeze"), "freeze") if _given(freeze) else {}
+    frozen = dict.fromkeys(select(model, freeze, what="freeze"), "named by freeze") if _given(freeze) else {}
     if _given(only):
         kept = outermost(select(model, only, what="only"))
         for path, _ in model.named_modules():
-            inside = any(path == k or path.startswith(f"{k}.") or not k for k in kept)
-            around = any(k.startswith(f"{path}.") or not path for k in kept)
+            inside = any(path == one or path.startswith(f"{one}.") or not one for one in kept)
+            around = any(one.startswith(f"{path}.") or not path for one in kept)
             if not inside and not around:
-                frozen[path] = "only"
+                frozen[path] = "not named by only"
     return frozen
 
 
@@ -118,147 +140,13 @@ def _given(selectors: Iterable[Selector] | Selector) -> bool:
 
 def _tie(model: nn.Module, observer: Observer, tie: Sequence[Sequence[str]]) -> None:
     for paths in tie:
-        dims = []
-        for path in paths:
-            (found,) = select(model, path, what="tie")[:1]
-            weight = model.get_submodule(found)._parameters.get("weight")
+        found = [path for glob in paths for path in select(model, glob, what="tie")]
+        weights = [(path, model.get_submodule(path)._parameters.get("weight")) for path in found]
+        for path, weight in weights:
             if weight is None:
-                raise SpaceError(f"tie names {found!r}, a {type(model.get_submodule(found)).__name__} without a weight")
-            dims.append((found, observer.parameters[id(weight)][0], int(weight.shape[0])))
-        for path, dim, size in dims[1:]:
-            if size != dims[0][2]:
-                raise SpaceError(f"tie: {dims[0][0]!r} makes {dims[0][2]} channels and {path!r} makes {size}")
-            observer.algebra.unify(dims[0][1], dim, "tied by hand")
-
-
-# ---- building ----------------------------------------------------------------------------------------------------------
-
-
-def _build(model: nn.Module, structure: Structure, observer: Observer, rules: Sequence[Widths]) -> Search:
-    """Units for what the rules name, and dynamic modules that follow them."""
-    units: dict[int, MutableChannelUnit] = {}
-    used: set[str] = set()
-    for number, group in enumerate(structure.groups):
-        matching = [rule for rule in rules if fnmatchcase(group.name, rule.pattern)]
-        used |= {rule.pattern for rule in matching}
-        choices = matching[-1].choices(group.num_channels, group.width) if matching else []
-        if len(choices) > 1:
-            units[number] = OneShotMutableChannelUnit(group.num_channels, choices, "number")
-            units[number].name = group.name
-    for rule in rules:
-        if rule.pattern not in used and structure.groups:
-            raise SpaceError(
-                f"widths names {rule.pattern!r}, which is no unit; {nearest(rule.pattern, [g.name for g in structure.groups])}"
-            )
-    extents = _Extents(structure, units)
-    execution = Execution()
-    tensors: dict[int, list[tuple[int, Extent]]] = {}
-    dims = dict(structure.dims)
-    for place, number in tensor_dims(model):
-        extent = extents.of(dims.get(place, ()), place.size)
-        if extent is not None:
-            tensors.setdefault(number, []).append((place.dim, extent))
-    states: dict[int, DynamicState] = {}
-    for module in model.modules():
-        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
-            if id(tensor) in tensors:
-                state = states.setdefault(id(module), DynamicState(execution))
-                state.tensors[name] = tuple(tensors[id(tensor)])
-    for rule in structure.sizes:
-        followed = [extents.of(components, size) for components, size in rule.dims]
-        factor = rule.factor
-        for extent, (_, size) in zip(followed, rule.dims, strict=True):
-            factor *= size if extent is None else 1
-        kept = tuple(extent for extent in followed if extent is not None)
-        if kept:
-            state = states.setdefault(id(rule.module), DynamicState(execution))
-            size = FollowedSize(kept, factor, rule.index)
-            state.sizes[rule.attribute] = (*state.sizes.get(rule.attribute, ()), size)
-    for module in list(model.modules()):
-        for name in sorted(observer.memories.get(id(module), ())):
-            states.setdefault(id(module), DynamicState(execution)).memories[name] = -1, {}
-        if id(module) in states:
-            make_dynamic_(module, states[id(module)])
-    made = list(units.values())
-    search = Search(structure, observer, execution, made, units)
-    model.__dict__[SEARCH] = search
-    model.__dict__[HELD] = made
-    return search
-
-
-class _Extents:
-    """One extent for each distinct dimension; units know those that they decide."""
-
-    def __init__(self, structure: Structure, units: dict[int, MutableChannelUnit]) -> None:
-        self._structure = structure
-        self._units = units
-        self._made: dict[Any, Extent] = {}
-
-    def of(self, components: Components, size: int) -> Extent | None:
-        """The extent of a dimension; `None` where no unit decides anything along it."""
-        key = tuple(component.tobytes() for component in components)
-        if key in self._made:
-            return self._made[key]
-        numbers = [number for number in self._structure.groups_in(components) if number in self._units]
-        if not numbers:
-            return None
-        local = np.full(len(self._structure.groups) + 1, NOT_DECIDED, dtype=np.int64)
-        local[numbers] = np.arange(len(numbers))
-        channels = [self._units[number].mutable_channel for number in numbers]
-        extent = Extent(size, channels, [self._component(component, local) for component in components])
-        self._made[key] = extent
-        for number in numbers:
-            self._units[number].extents.append(extent)
-        return extent
-
-    def _component(self, component: Ids, local: Ids) -> tuple[Ids, Ids]:
-        group = np.where(component == ALWAYS, -1, self._structure.group_of[component])
-        return local[group], self._structure.index_of[component]
-
-
-# ---- trying ------------------------------------------------------------------------------------------------------------
-
-
-def _try(
-    net: nn.Module, search: Search, example_inputs: ExampleInputs, num_trials: int, training: bool
-) -> tuple[Ids, str] | None:
-    """Run small and random subnets with the labels that were learned; what does not fit is what must be frozen."""
-    units = search.units
-    try:
-        for trial in range(num_trials + 1 if units else 0):
-            for unit in units:
-                choices = list(unit.choices)
-                unit.assign(choices[0] if trial == 0 else random_at(trial, "trial", unit.name).choice(choices))
-            for mode in (False, True) if training else (False,):
-                failure = _trial(net, search, example_inputs, mode)
-                if failure is not None:
-                    return failure
-    finally:
-        for unit in units:
-            unit.assign(unit.default_choice)
-    return None
-
-
-def _trial(net: nn.Module, search: Search, example_inputs: ExampleInputs, training: bool) -> tuple[Ids, str] | None:
-    checker = Observer(search.observer.algebra.atoms, checking=True)
-    checker.parameters = search.observer.parameters
-    tick()  # active parts that an earlier trial read have no labels here
-    try:
-        observe_labels(net, example_inputs, checker, training=training)
-    except Exception as error:
-        structure = search.structure
-        path = checker.module
-        atoms = error.atoms if isinstance(error, LabelMismatchError) else None
-        if atoms is None or not len(atoms):
-            found = [checker.algebra.atoms_of(dim) for tensor in checker.blamed for dim in checker.labels(tensor)]
-            atoms = np.concatenate([*found, np.empty(0, dtype=np.int64)])
-        groups = structure.groups_in([atoms[atoms < len(structure.group_of)]])
-        groups = [number for number in groups if number in search.group_units]
-        if not groups:
-            groups = [n for n, g in enumerate(structure.groups) if any(p.module.startswith(path) for p, _ in g.places)]
-            groups = [number for number in groups if number in search.group_units]
-        if not groups:
-            raise ObserveError(f"the model runs at full width, but not narrower: {error}") from error
-        frozen = np.concatenate([structure.groups[number].atoms for number in groups])
-        return frozen, f"a narrower model fails in {path!r} ({type(error).__name__}: {str(error)[:120]})"
-    return None
+                raise SpaceError(f"tie names {path!r}, a {type(model.get_submodule(path)).__name__} without a weight")
+        (first, one), *others = weights
+        for path, other in others:
+            if one is None or other is None or one.shape[0] != other.shape[0]:
+                raise SpaceError(f"tie: {first!r} and {path!r} make different numbers of channels")
+            observer.algebra.unify(observer.parameters[id(one)][0], observer.parameters[id(other)][0], "tied by hand")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,15 @@ from torch import Tensor, nn
 from mutorch.mutables.clock import CLOCK, tick
 
 from .extent import Extent
+from .masked_statistics import MaskedStatistics
 
 Mode = Literal["slice", "mask"]
 STATE = "_dynamic"
 """The attribute of a dynamic module that holds its `DynamicState`."""
+
+
+Dims = tuple[tuple[int, Extent], ...]
+"""Dimensions of a tensor with what is active along them."""
 
 
 @dataclass(slots=True)
@@ -48,12 +53,24 @@ class FollowedSize:
     factor: int = 1
     index: int | None = None
 
-    def value(self) -> int:
+    def value(self) -> Any:
         """The number now."""
         total = self.factor
         for extent in self.extents:
             total *= extent.count()
         return total
+
+    @property
+    def in_mask_mode(self) -> bool:
+        """Whether it is followed in mask mode too, where shapes stay."""
+        return False
+
+
+class TensorRule(Protocol):
+    """Another way to read a tensor than to take the active part of every dimension."""
+
+    def read(self, name: str, whole: Tensor, dims: Dims, mode: Mode) -> Tensor:
+        """The tensor that the module computes with; in mask mode it has the shape of `whole`."""
 
 
 @dataclass(slots=True)
@@ -65,14 +82,20 @@ class DynamicState:
         sizes: integer attribute to what it follows.
         memories: attributes in which the module's own forward keeps what it computed from its tensors; they are empty
             again after each change.
+        statistics: extents of dimensions that the module averages over; see `MaskedStatistics`.
+        rules: tensors that are read in another way.
+        own: what the module followed before `make_dynamic_`, if it was declared dynamic.
     """
 
     execution: Execution = field(default_factory=Execution)
-    tensors: dict[str, tuple[tuple[int, Extent], ...]] = field(default_factory=dict)
+    tensors: dict[str, Dims] = field(default_factory=dict)
     sizes: dict[str, tuple[FollowedSize, ...]] = field(default_factory=dict)
     memories: dict[str, tuple[int, dict[Any, Any]]] = field(default_factory=dict)
+    statistics: list[Extent] = field(default_factory=list)
+    rules: dict[str, TensorRule] = field(default_factory=dict)
+    own: DynamicState | None = None
     cache: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    written: list[tuple[Tensor, tuple[tuple[int, Extent], ...], Tensor]] = field(default_factory=list)
+    written: list[tuple[Tensor, Dims, Tensor]] = field(default_factory=list)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DynamicState:
         # What is cached is a view of the original's tensors.
@@ -81,28 +104,31 @@ class DynamicState:
             copy.deepcopy(self.tensors, memo),
             copy.deepcopy(self.sizes, memo),
             {name: (-1, {}) for name in self.memories},
+            copy.deepcopy(self.statistics, memo),
+            copy.deepcopy(self.rules, memo),
+            copy.deepcopy(self.own, memo),
         )
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self.execution, self.tensors, self.sizes, list(self.memories)
+        return self.execution, self.tensors, self.sizes, list(self.memories), self.statistics, self.rules, self.own
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.execution, self.tensors, self.sizes, memories = state
+        self.execution, self.tensors, self.sizes, memories, self.statistics, self.rules, self.own = state
         self.memories = {name: (-1, {}) for name in memories}
         self.cache, self.written = {}, []
 
     def active(self, module: nn.Module, name: str, whole: Tensor) -> Tensor:
         """The active part of a tensor, or, in mask mode, the tensor with zeros elsewhere."""
         dims = self.tensors[name]
+        if name in self.rules:
+            return self.rules[name].read(name, whole, dims, self.execution.mode)
         if self.execution.mode == "mask":
             return self._masked(module, name, whole, dims)
         grad = torch.is_grad_enabled()
         cached = self.cache.get(name)
         if cached is not None and cached[0] == CLOCK.now and cached[1] is whole and cached[2] == grad:
             return cached[3]  # type: ignore[no-any-return]
-        part = whole
-        for dim, extent in dims:
-            part = extent.take(part, dim)
+        part = cut(whole, dims)
         viewed = part is whole or part._base is not None
         if viewed and not torch.is_inference_mode_enabled():
             self.cache[name] = CLOCK.now, whole, grad, part
@@ -112,9 +138,11 @@ class DynamicState:
 
     def part(self, name: str, whole: Tensor) -> Tensor:
         """The active part of a tensor as new contiguous memory, without history."""
-        part = whole.detach()
-        for dim, extent in self.tensors.get(name, ()):
-            part = extent.take(part, dim)
+        dims = self.tensors.get(name, ())
+        if name in self.rules:
+            part = self.rules[name].read(name, whole, dims, "slice").detach()
+        else:
+            part = cut(whole.detach(), dims)
         return part.clone(memory_format=torch.contiguous_format)
 
     def values(self, module: nn.Module) -> dict[str, Any]:
@@ -122,17 +150,14 @@ class DynamicState:
         sizes = {name: self.size(name, module.__dict__[name], "slice") for name in self.sizes}
         return {**sizes, **{name: {} for name in self.memories}}
 
-    def _masked(self, module: nn.Module, name: str, whole: Tensor, dims: tuple[tuple[int, Extent], ...]) -> Tensor:
+    def _masked(self, module: nn.Module, name: str, whole: Tensor, dims: Dims) -> Tensor:
         if name in module._buffers:
             if not module.training:
                 return whole
             part = whole.clone()
             self.written.append((whole, dims, part))
             return part
-        for dim, extent in dims:
-            mask = extent.mask(whole.device).to(whole.dtype)
-            whole = whole * mask.view(-1, *[1] * (whole.dim() - dim - 1))
-        return whole
+        return masked(whole, dims)
 
     def write_back(self) -> None:
         """Put what a forward wrote into copies of buffers where it belongs."""
@@ -150,7 +175,7 @@ class DynamicState:
     def size(self, name: str, whole: Any, mode: Mode | None = None) -> Any:
         """An attribute as the current choices have it."""
         followed = self.sizes[name]
-        if (mode or self.execution.mode) == "mask":
+        if (mode or self.execution.mode) == "mask" and not followed[0].in_mask_mode:
             return whole
         if followed[0].index is None:
             return followed[0].value()
@@ -160,27 +185,53 @@ class DynamicState:
         return type(whole)(items)
 
 
-def _scatter(whole: Tensor, dims: tuple[tuple[int, Extent], ...], part: Tensor) -> None:
+def cut(whole: Tensor, dims: Dims) -> Tensor:
+    """The active part of a tensor."""
+    for dim, extent in dims:
+        whole = extent.take(whole, dim)
+    return whole
+
+
+def masked(whole: Tensor, dims: Dims) -> Tensor:
+    """A tensor with zeros where something is not active."""
+    for dim, extent in dims:
+        mask = extent.mask(whole.device).to(whole.dtype)
+        whole = whole * mask.view(-1, *[1] * (whole.dim() - dim - 1))
+    return whole
+
+
+def _scatter(whole: Tensor, dims: Dims, part: Tensor) -> None:
     target = torch.arange(whole.numel(), device=whole.device).view(whole.shape)
     for dim, extent in dims:
         target = extent.take(target, dim)
     whole.view(-1).index_copy_(0, target.reshape(-1), part.reshape(-1))
 
 
+def whole_tensor(module: nn.Module, name: str) -> Any:
+    """A parameter or buffer of a dynamic module as it is stored; `None` where there is none."""
+    for held in (module._parameters, module._buffers, module.__dict__):
+        if held.get(name) is not None:
+            return held[name]
+    return None
+
+
 def active_tensor(name: str) -> property:
     """The property that reads a parameter or buffer of a dynamic module."""
 
     def read(module: Any) -> Any:
-        whole = module._parameters.get(name)
+        whole = whole_tensor(module, name)
         if whole is None:
-            whole = module._buffers.get(name)
+            if not any(name in held for held in (module._parameters, module._buffers, module.__dict__)):
+                raise AttributeError(f"{type(module).__name__!r} has no attribute {name!r}")
+            return None
         state = module.__dict__.get(STATE)
-        if whole is None or state is None or name not in state.tensors:
-            return whole
-        return state.active(module, name, whole)
+        return whole if state is None or name not in state.tensors else state.active(module, name, whole)
 
     def write(module: Any, value: Any) -> None:
-        nn.Module.__setattr__(module, name, value)
+        if isinstance(value, nn.Parameter) or name in module._parameters or name in module._buffers:
+            nn.Module.__setattr__(module, name, value)
+        else:
+            module.__dict__[name] = value  # as torch.nn.utils.prune leaves what it computed
 
     return property(read, write)
 
@@ -229,9 +280,9 @@ Names = tuple[str, ...]
 _CLASSES: dict[tuple[type, Names, Names, Names, bool], type] = {}
 
 
-def dynamic_class(static: type[nn.Module], tensors: Names, sizes: Names, memories: Names = (), *, buffers: bool) -> Any:
+def dynamic_class(static: type[nn.Module], tensors: Names, sizes: Names, memories: Names = (), *, forward: bool) -> Any:
     """A subclass of `static` in which these tensors and integers are read as the current choices have them."""
-    found = _CLASSES.get((static, tensors, sizes, memories, buffers))
+    found = _CLASSES.get((static, tensors, sizes, memories, forward))
     if found is not None:
         return found
     members: dict[str, Any] = {name: active_tensor(name) for name in tensors}
@@ -245,12 +296,12 @@ def dynamic_class(static: type[nn.Module], tensors: Names, sizes: Names, memorie
         "_load_from_state_dict": _load_from_state_dict,
         "__reduce_ex__": _reduce,
     }
-    if buffers:
-        members["forward"] = _writing_back(static.forward)
+    if forward:
+        members["forward"] = _following(static.forward)
     if issubclass(static, nn.RNNBase):
         members["_flat_weights"] = property(_flat_weights, _set_flat_weights)
     made = type(f"Dynamic{static.__name__}", (static,), members)
-    _CLASSES[static, tensors, sizes, memories, buffers] = made
+    _CLASSES[static, tensors, sizes, memories, forward] = made
     return made
 
 
@@ -272,20 +323,26 @@ def _reduce(self: Any, protocol: Any) -> tuple[Any, ...]:
     return _rebuild, (cls.static_class, *names, "forward" in vars(cls)), dict(state)
 
 
-def _rebuild(static: type[nn.Module], tensors: Names, sizes: Names, memories: Names, buffers: bool) -> Any:
-    cls = dynamic_class(static, tensors, sizes, memories, buffers=buffers)
+def _rebuild(static: type[nn.Module], tensors: Names, sizes: Names, memories: Names, forward: bool) -> Any:
+    cls = dynamic_class(static, tensors, sizes, memories, forward=forward)
     return cls.__new__(cls)
 
 
-def _writing_back(forward: Callable[..., Any]) -> Callable[..., Any]:
-    def forward_and_write_back(self: Any, *args: Any, **kwargs: Any) -> Any:
-        out = forward(self, *args, **kwargs)
+def _following(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A forward that counts only active channels where it averages, and puts back what it wrote into parts of buffers."""
+
+    def forward_of_active(self: Any, *args: Any, **kwargs: Any) -> Any:
         state = self.__dict__[STATE]
+        if state.statistics and state.execution.mode == "mask":
+            with MaskedStatistics(state.statistics):
+                out = forward(self, *args, **kwargs)
+        else:
+            out = forward(self, *args, **kwargs)
         if state.written:
             state.write_back()
         return out
 
-    return forward_and_write_back
+    return forward_of_active
 
 
 def _flat_weights(self: Any) -> list[Any]:
@@ -298,13 +355,24 @@ def _set_flat_weights(self: Any, value: Any) -> None:
 
 def make_dynamic_(module: nn.Module, state: DynamicState) -> None:
     """Let `module` read its tensors and sizes through `state`, in place: its class becomes a subclass of what it was."""
+    own = module.__dict__.get(STATE)
+    if own is not None:
+        _add(own, state)
     names, sizes, memories = tuple(state.tensors), tuple(state.sizes), tuple(state.memories)
-    buffers = any(name in module._buffers for name in names)
+    forward = bool(state.statistics) or any(name in module._buffers for name in names)
     for name in memories:
         module.__dict__[name] = {}
     module.__dict__.pop("_flat_weights", None)
     module.__dict__[STATE] = state
-    module.__class__ = dynamic_class(type(module), names, sizes, memories, buffers=buffers)
+    module.__class__ = dynamic_class(type(module), names, sizes, memories, forward=forward)
+
+
+def _add(own: DynamicState, state: DynamicState) -> None:
+    """Let `state` follow what a module that is declared dynamic follows of its own, too."""
+    for name, dims in own.tensors.items():
+        state.tensors[name] = (*dims, *state.tensors.get(name, ()))
+    state.sizes = {**own.sizes, **state.sizes}
+    state.rules, state.own = own.rules, own
 
 
 def dynamic_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module, DynamicState]]:
@@ -317,18 +385,35 @@ def dynamic_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module, DynamicS
 
 def restore_(module: nn.Module) -> None:
     """Undo `make_dynamic_`: the module is whole again, and of its own class."""
-    if STATE in module.__dict__:
-        del module.__dict__[STATE]
-        module.__class__ = type(module).static_class  # type: ignore[attr-defined]
+    state = module.__dict__.get(STATE)
+    if state is not None and type(module).__reduce_ex__ is _reduce:
+        _forget(module, state)
         if isinstance(module, nn.RNNBase):
             module.__dict__["_flat_weights"] = [getattr(module, name, None) for name in module._flat_weights_names]
 
 
-def make_static_(module: nn.Module, values: dict[str, Any]) -> None:
-    """Give a dynamic module, whose tensors are cut already, its own class back, with these values of its attributes."""
-    static: type[nn.Module] = type(module).static_class  # type: ignore[attr-defined]
+def make_static_(module: nn.Module, values: dict[str, Any], extras: Names = ()) -> None:
+    """Give a dynamic module, whose tensors are cut already, its own class back, with these values of its attributes.
+
+    Args:
+        extras: what a declared one has beside the attributes of its static class; removed.
+    """
+    static: Any = type(module)
+    while "static_class" in vars(static) or issubclass(static, getattr(static, "static_class", ())):
+        static = static.static_class
     del module.__dict__[STATE]
     module.__class__ = static
+    for name in extras:
+        for held in (module._modules, module._parameters, module._buffers, module.__dict__):
+            held.pop(name, None)
     module.__dict__.update(values)
     if isinstance(module, nn.RNNBase):
         module.__dict__["_flat_weights"] = [getattr(module, name, None) for name in module._flat_weights_names]
+
+
+def _forget(module: nn.Module, state: DynamicState) -> None:
+    if state.own is None:
+        del module.__dict__[STATE]
+    else:
+        module.__dict__[STATE] = state.own
+    module.__class__ = type(module).static_class  # type: ignore[attr-defined]

@@ -18,6 +18,7 @@ from mutorch.mutators import Mutator, find_places
 from mutorch.utils import whole_file
 
 from .export import export, record_of
+from .resize import resize_
 
 FORMAT = 1
 KEY = "mutorch"
@@ -72,8 +73,8 @@ def load(path: str | os.PathLike[str], model: nn.Module | Callable[[], nn.Module
 
     Args:
         path: what `save` wrote.
-        model: the class or function that builds the supernet, or a plain model of the same shape; or such a model,
-            which is left as it is.
+        model: the class or function that builds the supernet, or a plain model of the same shape, or the original model
+            that `searchable` was given, whose tensors are cut; or such a model, which is left as it is.
 
     Errors:
         LoadError: not a file of `save`, a space that the architecture does not fit, or tensors that do not fit; the
@@ -100,6 +101,8 @@ def load(path: str | os.PathLike[str], model: nn.Module | Callable[[], nn.Module
             raise LoadError(f"{path} does not fit {type(built).__name__}: {error}") from error
     else:
         plain = copy.deepcopy(built) if isinstance(model, nn.Module) else built
+        if "resized" in record:
+            resize_(plain, record["resized"], tensors, str(path))
     tensors |= {name: tensors[source] for name, source in record.get("tied", {}).items()}
     _fill(plain, tensors, str(path))
     return plain

@@ -22,5 +22,6 @@ from .register_modules import register_all_modules as register_all_modules
 from .rewriter_record import pop_rewriter_function_record as pop_rewriter_function_record
 from .runtime_info import RuntimeInfo as RuntimeInfo
 from .runtime_info import RuntimeInfoError as RuntimeInfoError
+from .tensors_in import tensors_in as tensors_in
 from .unchanged import unchanged as unchanged
 from .whole_file import whole_file as whole_file
