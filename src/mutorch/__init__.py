@@ -2,6 +2,11 @@
 
 from mutorch import errors as errors
 from mutorch import training as training
+from mutorch.channels import register_label_rule as register_label_rule
+from mutorch.channels import report as report
+from mutorch.channels import searchable as searchable
+from mutorch.channels import set_mode_ as set_mode_
+from mutorch.channels import widths as widths
 from mutorch.cost import Budget as Budget
 from mutorch.cost import CostTable as CostTable
 from mutorch.cost import count as count
@@ -13,11 +18,13 @@ from mutorch.mutables import OneShotMutableValue as OneShotMutableValue
 from mutorch.mutators import Mutator as Mutator
 from mutorch.search import search as search  # the function: `from mutorch.search import History` works all the same
 from mutorch.space import SearchSpace as SearchSpace
+from mutorch.subnet import check as check
 from mutorch.subnet import compare as compare
 from mutorch.subnet import export as export
 from mutorch.subnet import load as load
 from mutorch.subnet import save as save
 from mutorch.subnet import save_program as save_program
+from mutorch.subnet import shrink_like as shrink_like
 from mutorch.subnet import to_onnx as to_onnx
 
 __version__ = "0.1.0"

@@ -168,9 +168,7 @@ def _cut_tensors(model: nn.Module, structure: Structure, extents: _Extents) -> d
     return found
 
 
-def _add_statistics(
-    model: nn.Module, observer: Observer, extents: _Extents, states: dict[int, DynamicState]
-) -> None:
+def _add_statistics(model: nn.Module, observer: Observer, extents: _Extents, states: dict[int, DynamicState]) -> None:
     """Tell modules that average over channels which ones: in mask mode, the others must not count."""
     modules = dict(model.named_modules())
     for (_, path), dims in observer.unmaskable.items():

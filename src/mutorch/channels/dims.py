@@ -73,7 +73,7 @@ class DimAlgebra:
             return one or other
         if not a or not b:
             for component in a or b:
-                self.atoms.freeze(component, reason)
+                self.atoms.freeze(component, f"tied to what is constant, by {reason}")
             return ()
         a, b = self._without_common(a, b)
         if not a and not b:

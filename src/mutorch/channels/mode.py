@@ -11,7 +11,14 @@ from mutorch.ops.dynamic import Mode
 from .build import SEARCH, Search
 
 MASKABLE = frozenset(
-    ("aten.mean", "aten.var", "aten.native_layer_norm", "aten.native_group_norm", "aten._fused_rms_norm", "aten.rms_norm")
+    (
+        "aten.mean",
+        "aten.var",
+        "aten.native_layer_norm",
+        "aten.native_group_norm",
+        "aten._fused_rms_norm",
+        "aten.rms_norm",
+    )
 )
 """Operations over searchable channels that are computed on the active ones alone; see `MaskedStatistics`."""
 
@@ -28,7 +35,9 @@ def searches(net: nn.Module) -> list[tuple[str, Search]]:
     """
     found = [(path, vars(module)[SEARCH]) for path, module in net.named_modules() if SEARCH in vars(module)]
     if not found:
-        raise SpaceError(f"this {type(net).__name__} is no searchable model; make one with mutorch.searchable(model, inputs)")
+        raise SpaceError(
+            f"this {type(net).__name__} is no searchable model; make one with mutorch.searchable(model, inputs)"
+        )
     return found
 
 

@@ -1,6 +1,8 @@
 """Subnets: exported as plain models, saved, loaded, compared."""
 
 from .candidates import Candidates as Candidates
+from .check import Check as Check
+from .check import check as check
 from .compare import Comparison as Comparison
 from .compare import compare as compare
 from .export import export as export
@@ -15,3 +17,4 @@ from .fix_subnet import export_fix_subnet as export_fix_subnet
 from .fix_subnet import load_fix_subnet as load_fix_subnet
 from .programs import save_program as save_program
 from .programs import to_onnx as to_onnx
+from .shrink_like import shrink_like as shrink_like

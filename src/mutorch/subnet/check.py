@@ -62,7 +62,9 @@ def check(
     if example_inputs is None:
         search = vars(net).get(SEARCH)
         if search is None:
-            raise ExportError("check needs example_inputs: the net was not made by searchable, which would remember them")
+            raise ExportError(
+                "check needs example_inputs: the net was not made by searchable, which would remember them"
+            )
         example_inputs = search.example_inputs
     mutator = mutator or Mutator(net)
     architectures = [mutator.space.min, *(mutator.space.sample(random_at(seed, "check", k)) for k in range(n))]

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from mutorch.errors import LoadError, nearest
 
 
-def resize_(model: nn.Module, sizes: Mapping[str, Mapping[str, Any]], tensors: Mapping[str, Tensor], source: str) -> None:
+def resize_(
+    model: nn.Module, sizes: Mapping[str, Mapping[str, Any]], tensors: Mapping[str, Tensor], source: str
+) -> None:
     """Give parameters and buffers the shapes of `tensors`, and attributes the values of `sizes`, in place.
 
     What was in the tensors that change is lost: the caller fills them.
@@ -26,10 +28,14 @@ def resize_(model: nn.Module, sizes: Mapping[str, Mapping[str, Any]], tensors: M
     modules = dict(model.named_modules())
     for path, attributes in sizes.items():
         if path not in modules:
-            raise LoadError(f"{source} was cut in {path!r}, which {type(model).__name__} has not; {nearest(path, modules)}")
+            raise LoadError(
+                f"{source} was cut in {path!r}, which {type(model).__name__} has not; {nearest(path, modules)}"
+            )
         for name in attributes:
             if not hasattr(modules[path], name):
-                raise LoadError(f"{source} has a size {name!r} for {path!r}, a {type(modules[path]).__name__} without it")
+                raise LoadError(
+                    f"{source} has a size {name!r} for {path!r}, a {type(modules[path]).__name__} without it"
+                )
     resized = [found for found in _own(model) if found[3] in tensors and tensors[found[3]].shape != found[2].shape]
     for _, _, own, name in resized:
         shape = tensors[name].shape
