@@ -4,21 +4,25 @@ import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mutorch.channels import MutableChannelUnit
 from mutorch.errors import CostError
 from mutorch.mutables import BaseMutable, MutableModule
 from mutorch.mutators import Mutator, walk
-from mutorch.space import Architecture
 from mutorch.space.decision import key as as_key
 from mutorch.utils import ExampleInputs
 
+from .amount import Amount, along, check_entries
 from .count import stored_tensors
 from .factors import Factors
+from .live import Kept, LiveSizes, kept_channels
 from .observe import Context, Convention, Observation, observe
+from .static import narrowed, whole
 
 Key = tuple[Context, str]
 Codes = Sequence[int]
@@ -27,8 +31,6 @@ Tables = dict[tuple[int, ...], NDArray[np.int64]]
 
 _FEW = 64
 """Combinations of decisions that are all looked at."""
-_MAX_ENTRIES = 4_000_000
-"""The largest table that is made: 32 MB."""
 
 
 class FactorsBuilder:
@@ -37,6 +39,9 @@ class FactorsBuilder:
     Each forward runs every candidate of every module, so what happens inside a candidate is always seen. Values, and
     candidates whose outputs differ in shape, change what runs elsewhere: these decisions are *moved* away from a base
     architecture, one at a time and then, where a random architecture shows that two hide each other, together.
+
+    Widths of a searchable model are not moved: it is observed with all channels, and costs are `Amount`s, which say how
+    they depend on the widths. Only a width of one channel is, where a model may do something else.
     """
 
     def __init__(
@@ -50,15 +55,21 @@ class FactorsBuilder:
         self.convention: Convention = convention
         self.max_observations = max_observations
         self.decisions = {id(m): name for name, mutables in mutator.search_groups.items() for m in mutables}
+        groups = mutator.search_groups.items()
+        widths = [name for name, members in groups if all(isinstance(m, MutableChannelUnit) for m in members)]
+        self.kept = kept_channels(mutator, widths)
+        self.widths = {self.index[name] for name in widths}
         # Decisions of which one forward shows only the current choice.
         self.opaque = frozenset(
             name
-            for name, mutables in mutator.search_groups.items()
-            if not all(isinstance(m, MutableModule) and m.candidates for m in mutables)
+            for name, mutables in groups
+            if name not in widths and not all(isinstance(m, MutableModule) and m.candidates for m in mutables)
         )
-        self.moving = set(self.opaque)
         # The largest: a small depth would hide what the layers beyond it depend on.
         self.base = self.space.encode(self.space.max)
+        # A dimension of one position has no order in memory: views stand in for copies, kernels for others.
+        self.ones = _ones(self.kept, self.base)
+        self.moving = set(self.opaque) | {self.space.names[number] for number in self.ones}
         self.depends: dict[Key, set[str]] = defaultdict(set)
         self._moved: set[str] = set()
         self._seen: dict[tuple[tuple[str, int], ...], Observation] = {}
@@ -67,6 +78,8 @@ class FactorsBuilder:
         """Factors of `flops`, `activation_bytes`, `params` and `bytes`."""
         self._move_each()
         samples = [self.space.encode(self.space.sample(number)) for number in range(num_checks)]
+        if self.kept and num_checks:
+            samples.append(self.space.encode(self.space.min))
         for codes in self._revealing(samples) * 2:  # what one shows may concern those before it
             self._refine(codes)
         params, size = self._stored()
@@ -86,25 +99,43 @@ class FactorsBuilder:
 
     def observe(self, moved: Moved) -> Observation:
         """The costs with some decisions moved away from the base."""
-        away = {name: code for name, code in moved.items() if code != self.base[self.index[name]]}
+        away = {name: code for name, code in moved.items() if self._is_away(name, code)}
         assignment = tuple(sorted(away.items()))
         if assignment not in self._seen:
             if len(self._seen) >= self.max_observations:
                 raise self._too_many(away, f"more than {self.max_observations} forwards")
             codes = [away.get(name, code) for name, code in zip(self.space.names, self.base, strict=True)]
-            observation = self._observe_at(self.space.decode(codes), self.opaque)
+            self.mutator.set_choices(self.space.decode(codes))
+            cut = {self.index[name] for name in away} & self.widths
+            with narrowed(self.mutator.model) if cut else whole(self.mutator.model):
+                free = {number: kept for number, kept in self.kept.items() if kept.decision not in cut}
+                live = LiveSizes(self.mutator.model, free, narrow=bool(cut)) if self.kept else None
+                observation = self._observe(self.opaque, live)
             self._seen[assignment] = observation
             self.moving |= observation.reshaping
         return self._seen[assignment]
 
-    def _observe_at(self, architecture: Architecture, alone: frozenset[str]) -> Observation:
-        self.mutator.set_choices(architecture)
+    def _is_away(self, name: str, code: int) -> bool:
+        """Whether a forward at the base does not show what a choice costs."""
+        number = self.index[name]
+        return code in self.ones.get(number, ()) if number in self.widths else code != self.base[number]
+
+    def _cost(self, key: Key, at: Moved, cut: Moved) -> tuple[Any, ...]:
+        """What a key costs at a place, where some widths are cut."""
+        observation = self.observe(at)
+        codes = {self.index[name]: code for name, code in cut.items() if self.index[name] in self.widths}
+        codes = {number: code for number, code in codes.items() if code in self.ones.get(number, ())}
+        costs = observation.flops[key], observation.activation_bytes[key]
+        return tuple(cost.at(codes) if isinstance(cost, Amount) else cost for cost in costs)
+
+    def _observe(self, alone: frozenset[str], live: LiveSizes | None = None) -> Observation:
         return observe(
             self.mutator.model,
             self.example_inputs,
             convention=self.convention,
             decisions=self.decisions,
             alone=alone,
+            live=live,
         )
 
     def _move_each(self) -> None:
@@ -113,26 +144,27 @@ class FactorsBuilder:
         while waiting := sorted(self.moving - self._moved, key=self.index.__getitem__):
             for name in waiting:
                 for code in range(self.counts[self.index[name]]):
-                    self._note(name, {}, {name: code})
+                    if self._is_away(name, code):
+                        self._note(name, {}, {name: code})
             self._moved.update(waiting)
 
     def _note(self, name: str, before: Moved, after: Moved) -> None:
-        one, other = self.observe(before), self.observe(after)
-        for key in _keys(one, other):
-            if _cost(one, key) != _cost(other, key):
+        for key in _keys(self.observe(before), self.observe(after)):
+            if self._cost(key, before, after) != self._cost(key, after, after):
                 self.depends[key].add(name)
 
     def _revealing(self, samples: Sequence[Codes]) -> list[Codes]:
         """Where decisions that hide each other are looked for: everywhere in a small space, else at ends and samples."""
         moving = sorted(self.index[name] for name in self.moving)
-        counts = [self.counts[number] for number in moving]
+        classes = [[c for c in range(self.counts[n]) if self._is_away(self.space.names[n], c)] for n in moving]
+        classes = [[self.base[number], *away] for number, away in zip(moving, classes, strict=True)]
         if not samples or not moving:
             return []
-        if math.prod(counts) > _FEW:
+        if math.prod(map(len, classes)) > _FEW:
             ends = [self.space.encode(self.space.default), self.space.encode(self.space.min)]
             return [*ends, [0] * len(self.counts), [count - 1 for count in self.counts], *samples]
         everywhere: list[Codes] = []
-        for moved in np.ndindex(*counts):
+        for moved in itertools.product(*classes):
             codes = list(self.base)
             for number, code in zip(moving, moved, strict=True):
                 codes[number] = code
@@ -146,19 +178,22 @@ class FactorsBuilder:
             moved = {name: codes[self.index[name]] for name in self.space.names if name in self.moving}
             there = self.observe(moved)
             wrong = [
-                key for key in _keys(there, *self._seen.values()) if self._predicted(key, moved) != _cost(there, key)
+                key
+                for key in _keys(there, *self._seen.values())
+                if self._cost(key, self._known(key, moved), moved) != self._cost(key, moved, moved)
             ]
             if not wrong:
                 return
             # From where a cost is predicted to where it is wrong, one decision at a time: one of them changes it.
-            known = {name: code for name, code in moved.items() if name in self.depends[wrong[0]]}
+            known = self._known(wrong[0], moved)
             for name in [name for name in moved if name not in known]:
                 further = {**known, name: moved[name]}
                 self._note(name, known, further)
                 known = further
 
-    def _predicted(self, key: Key, moved: Moved) -> tuple[int, int]:
-        return _cost(self.observe({name: code for name, code in moved.items() if name in self.depends[key]}), key)
+    def _known(self, key: Key, moved: Moved) -> dict[str, int]:
+        """Of the moves, those that are known to change what a key costs."""
+        return {name: code for name, code in moved.items() if name in self.depends[key]}
 
     # ---- what runs -----------------------------------------------------------------------------------------------
 
@@ -173,12 +208,20 @@ class FactorsBuilder:
             shape = [self.counts[self.index[name]] for name in names]
             if math.prod(shape) > self.max_observations:
                 raise self._too_many(names, f"{math.prod(shape)} forwards")
-            total = np.zeros(shape, dtype=np.int64)
+            moved = tuple(self.index[name] for name in names)
+            total = Amount({})
             for codes in np.ndindex(*shape):
                 seen: Counter[Key] = getattr(self.observe(dict(zip(names, codes, strict=True))), field)
-                total[codes] = sum(seen[key] for key in members)
-            self._add(tables, [context], names, total)
+                cost = Amount.of(sum(seen[key] for key in members))
+                total += cost * Amount({moved: self._where(moved, codes)}) if moved else cost
+            self._add(tables, [context], total)
         return Factors(self.counts, tables)
+
+    def _where(self, decisions: tuple[int, ...], codes: Sequence[int]) -> NDArray[np.int64]:
+        """1 where the decisions are `codes`, else 0."""
+        table = np.zeros([self.counts[number] for number in decisions], dtype=np.int64)
+        table[tuple(codes)] = 1
+        return table
 
     # ---- what is stored ------------------------------------------------------------------------------------------
 
@@ -194,12 +237,14 @@ class FactorsBuilder:
                     for tensor in stored_tensors(kept):
                         holders[id(tensor)].add(stored_in)
                         tensors[id(tensor)] = tensor
-        params: Counter[frozenset[Context]] = Counter()
-        bytes_: Counter[frozenset[Context]] = Counter()
+        params: dict[frozenset[Context], Amount] = defaultdict(lambda: Amount({}))
+        bytes_: dict[frozenset[Context], Amount] = defaultdict(lambda: Amount({}))
+        live = LiveSizes(self.mutator.model, self.kept) if self.kept else None
         for number, held in holders.items():
             tensor = tensors[number]
-            params[frozenset(held)] += tensor.numel() if isinstance(tensor, nn.Parameter) else 0
-            bytes_[frozenset(held)] += tensor.numel() * tensor.element_size()
+            elements = Amount.of(tensor.numel() if live is None else live.numel(tensor))
+            params[frozenset(held)] += elements if isinstance(tensor, nn.Parameter) else 0
+            bytes_[frozenset(held)] += elements * tensor.element_size()
         return self._from_contexts(params), self._from_contexts(bytes_)
 
     def _kept(self, module: nn.Module, context: Context) -> Iterable[tuple[Context, nn.Module]]:
@@ -218,52 +263,49 @@ class FactorsBuilder:
         name = self.decisions[id(module)]
         return tuple((name, as_key(choice)) for choice in module.decision_choices if module.keeps(choice, candidate))
 
-    def _from_contexts(self, totals: Counter[frozenset[Context]]) -> Factors:
+    def _from_contexts(self, totals: Mapping[frozenset[Context], Amount]) -> Factors:
         tables: Tables = {}
         for contexts, total in totals.items():
-            self._add(tables, contexts, (), np.int64(total))
+            self._add(tables, contexts, total)
         return Factors(self.counts, tables)
 
     # ---- tables --------------------------------------------------------------------------------------------------
 
-    def _add(
-        self,
-        tables: Tables,
-        contexts: Iterable[Context],
-        names: Sequence[str],
-        total: NDArray[np.int64] | np.int64,
-    ) -> None:
-        """Add `total`, a table over the decisions `names`, where any of the contexts holds."""
+    def _add(self, tables: Tables, contexts: Iterable[Context], total: Amount) -> None:
+        """Add `total` where any of the contexts holds."""
         contexts = [()] if () in contexts else list(contexts)
-        asked = {name for context in contexts for name, _ in context}
-        key = tuple(sorted(self.index[name] for name in asked | set(names)))
-        shape = [self.counts[i] for i in key]
-        if math.prod(shape) > _MAX_ENTRIES:
-            raise CostError(
-                f"a table of {math.prod(shape)} entries would be needed: candidates of {_listed(self.space.names[i] for i in key)} "
-                "share tensors or act on each other; give these decisions one alias, or their candidates tensors of their own"
-            )
-        holds = np.zeros(shape, dtype=bool)
+        asked = {self.index[name] for context in contexts for name, _ in context}
+        key = tuple(sorted(asked))
+        self._check_entries(key)
+        holds = np.zeros([self.counts[i] for i in key], dtype=np.int64)
         for context in contexts:
             here = np.ones_like(holds)
             for name, choice in context:
-                code = self.space[name].index(choice)
-                here &= self._along(np.arange(len(self.space[name].choices)) == code, [name], key)
+                codes = np.arange(len(self.space[name].choices)) == self.space[name].index(choice)
+                here &= along(codes.astype(np.int64), (self.index[name],), key)
             holds |= here
-        term = holds * self._along(np.asarray(total), names, key)
-        tables[key] = tables[key] + term if key in tables else term
+        for decisions in total.terms:
+            self._check_entries(tuple(sorted({*key, *decisions})))
+        for decisions, term in (total * Amount({key: holds})).terms.items():
+            tables[decisions] = tables[decisions] + term if decisions in tables else term
 
-    def _along(self, array: NDArray[np.generic], names: Sequence[str], key: tuple[int, ...]) -> NDArray[np.generic]:
-        """`array`, whose axes are the decisions `names` in order, with its axes placed as `key` has them."""
-        axes = [self.index[name] for name in names]
-        return array.reshape([self.counts[i] if i in axes else 1 for i in key])
+    def _check_entries(self, key: tuple[int, ...]) -> None:
+        try:
+            check_entries(tuple(self.counts[i] for i in key))
+        except CostError as error:
+            raise CostError(
+                f"{error}: candidates of {_listed(self.space.names[i] for i in key)} "
+                "share tensors or act on each other; give these decisions one alias, or their candidates tensors of their own"
+            ) from None
 
     # ---- errors --------------------------------------------------------------------------------------------------
 
     def _check(self, factors: Mapping[str, Factors], samples: Sequence[Codes]) -> None:
         for sample in samples:
             codes, architecture = np.array([sample]), self.space.decode(sample)
-            observation = self._observe_at(architecture, frozenset(self.space.names))
+            self.mutator.set_choices(architecture)
+            with narrowed(self.mutator.model):
+                observation = self._observe(frozenset(self.space.names))
             for field, factor in factors.items():
                 counted, said = getattr(observation, field).total(), int(factor.evaluate(codes)[0])
                 if counted != said:
@@ -284,8 +326,14 @@ def _keys(*observations: Observation) -> list[Key]:
     return list(dict.fromkeys(itertools.chain.from_iterable(fields)))
 
 
-def _cost(observation: Observation, key: Key) -> tuple[int, int]:
-    return observation.flops[key], observation.activation_bytes[key]
+def _ones(kept: Mapping[int, Kept], base: Codes) -> dict[int, set[int]]:
+    """For each decision, the choices that keep a single channel of something; none where the base does not keep all."""
+    found: dict[int, set[int]] = defaultdict(set)
+    for one in kept.values():
+        if not one.masks[base[one.decision]].all():
+            return {}
+        found[one.decision] |= set(np.flatnonzero(one.masks.sum(axis=1) == 1).tolist()) - {base[one.decision]}
+    return {decision: codes for decision, codes in found.items() if codes}
 
 
 def _listed(names: Iterable[str], limit: int = 8) -> str:

@@ -5,7 +5,6 @@ MMRazor's published figures: in addition the biases of convolutions, norms (one 
 activations (one per element of the output) and pooling (one per element of the input), where they are modules.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,37 +12,41 @@ from torch import Tensor, nn
 from torch.nn.modules import activation, batchnorm, conv, instancenorm, pooling
 
 
-def mmr_extra(module: nn.Module, args: tuple[Any, ...], output: Any) -> int:
-    """What one call of `module` itself adds to the multiply-adds under `"mmr"`, in operations."""
+Numel = Callable[[Tensor], Any]
+"""How many elements a tensor has: an integer, or an `Amount`."""
+
+
+def mmr_extra(module: nn.Module, args: tuple[Any, ...], output: Any, numel: Numel = Tensor.numel) -> Any:
+    """What one call of `module` itself adds to the multiply-adds under `"mmr"`, in operations, as `numel` counts them."""
     for kinds, rule in _RULES:
         if isinstance(module, kinds):
-            return rule(module, args, output)
+            return rule(module, args, output, numel)
     return 0
 
 
-def _numel(value: Any) -> int:
+def _all(value: Any, numel: Numel) -> Any:
     if isinstance(value, Tensor):
-        return value.numel()
-    return sum(_numel(item) for item in value) if isinstance(value, tuple | list) else 0
+        return numel(value)
+    return sum(_all(item, numel) for item in value) if isinstance(value, tuple | list) else 0
 
 
-def _norm(module: Any, args: tuple[Any, ...], output: Any) -> int:
-    return _numel(args[0]) * (2 if getattr(module, "affine", False) else 1)
+def _norm(module: Any, args: tuple[Any, ...], output: Any, numel: Numel) -> Any:
+    return _all(args[0], numel) * (2 if getattr(module, "affine", False) else 1)
 
 
-def _conv(module: Any, args: tuple[Any, ...], output: Any) -> int:
-    return 0 if module.bias is None else _numel(output)
+def _conv(module: Any, args: tuple[Any, ...], output: Any, numel: Numel) -> Any:
+    return 0 if module.bias is None else _all(output, numel)
 
 
-def _of_input(module: Any, args: tuple[Any, ...], output: Any) -> int:
-    return math.prod(args[0].shape)
+def _of_input(module: Any, args: tuple[Any, ...], output: Any, numel: Numel) -> Any:
+    return numel(args[0])
 
 
-def _of_output(module: Any, args: tuple[Any, ...], output: Any) -> int:
-    return _numel(output)
+def _of_output(module: Any, args: tuple[Any, ...], output: Any, numel: Numel) -> Any:
+    return _all(output, numel)
 
 
-_RULES: list[tuple[tuple[type, ...], Callable[[Any, tuple[Any, ...], Any], int]]] = [
+_RULES: list[tuple[tuple[type, ...], Callable[[Any, tuple[Any, ...], Any, Numel], Any]]] = [
     ((conv._ConvNd,), _conv),
     ((batchnorm._NormBase, instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm), _norm),
     ((activation.ReLU, activation.PReLU, activation.ELU, activation.LeakyReLU, activation.ReLU6), _of_output),

@@ -1,8 +1,10 @@
 """The multiply-adds of fused kernels that torch's counter leaves out: attention and recurrent layers on the CPU.
 
-Each has the count of the matrix products that it stands for, so a model costs the same on every device.
+Each has the count of the matrix products that it stands for, so a model costs the same on every device. They only read
+shapes, whose sizes may be `Amount`s.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +19,7 @@ def formula_of(packet: Any) -> Callable[..., int] | None:
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
-    return int(sdpa_flop_count(query.shape, key.shape, value.shape))  # type: ignore[no-untyped-call]
+    return sdpa_flop_count(query.shape, key.shape, value.shape)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def _mkldnn_rnn(x: Tensor, input_weight: Tensor, hidden_weight: Tensor, *_: Any, **__: Any) -> int:
@@ -25,13 +27,12 @@ def _mkldnn_rnn(x: Tensor, input_weight: Tensor, hidden_weight: Tensor, *_: Any,
 
 
 def _cudnn_rnn(x: Tensor, weights: list[Tensor], *_: Any, **__: Any) -> int:
-    return _products(x, [weight for weight in weights if weight.dim() > 1])
+    return _products(x, [weight for weight in weights if len(weight.shape) > 1])
 
 
 def _products(x: Tensor, weights: list[Tensor]) -> int:
     """Every element of every matrix meets every position of the sequence once."""
-    positions = x.shape[:-1].numel()
-    return 2 * positions * sum(weight.numel() for weight in weights)
+    return 2 * math.prod(x.shape[:-1]) * sum(math.prod(weight.shape) for weight in weights)
 
 
 _FUSED: dict[str, Callable[..., int]] = {

@@ -19,6 +19,7 @@ from mutorch.utils import ExampleInputs, call, unchanged
 
 from .conventions import mmr_extra
 from .formulas import formula_of
+from .live import LiveSizes
 
 Convention = Literal["mac", "mmr"]
 Context = tuple[tuple[str, Hashable], ...]
@@ -27,7 +28,7 @@ Context = tuple[tuple[str, Hashable], ...]
 
 @dataclass(slots=True)
 class Observation:
-    """What one forward costs.
+    """What one forward costs: integers, or `Amount`s where live sizes are read.
 
     Attributes:
         flops: by context and innermost module, two per multiply-add.
@@ -50,6 +51,7 @@ def observe(
     convention: Convention = "mac",
     decisions: Mapping[int, str] | None = None,
     alone: frozenset[str] = frozenset(),
+    live: LiveSizes | None = None,
 ) -> Observation:
     """Run the model once and count. Modes, buffers, gradients and random states are as before afterwards.
 
@@ -58,6 +60,7 @@ def observe(
     Args:
         decisions: the `id` of each module mutable to its decision's name; none for a plain model.
         alone: decisions of which only the current choice runs.
+        live: reads how the sizes of tensors depend on the widths of the model, which is `whole`.
 
     Errors:
         CostError: an unknown convention.
@@ -75,8 +78,10 @@ def observe(
             if decision is not None and decision not in alone and isinstance(module, MutableModule):
                 stack.enter_context(_all_candidates(module, decision, where, observation))
             if convention == "mmr":
-                stack.enter_context(_extra_counted(module, where, observation))
-        stack.enter_context(_Meter(where, observation))
+                stack.enter_context(_extra_counted(module, where, observation, live))
+        if live is not None:
+            stack.enter_context(live.reading())
+        stack.enter_context(_Meter(where, observation, live))
         call(model, example_inputs)
     return observation
 
@@ -94,9 +99,10 @@ class _Where:
 class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts every operation that reaches torch's kernels; see `formula_of`."""
 
-    def __init__(self, where: _Where, observation: Observation) -> None:
+    def __init__(self, where: _Where, observation: Observation, live: LiveSizes | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._where = where
+        self._live = live
         self._observation = observation
 
     def __torch_dispatch__(
@@ -112,19 +118,28 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if parts is not NotImplemented:
                 return parts
         out = func(*args, **kwargs)
+        live, numel = self._live, _numel(self._live)
+        if live is not None:
+            live.see(func, args, kwargs, out)
         if formula is None:
             self._observation.uncounted[str(packet)] += 1
-        else:
+        elif live is None:
             self._observation.flops[self._where.key] += formula(*args, **kwargs, out_val=out)
-        self._observation.activation_bytes[self._where.key] += _new_bytes(out, (args, kwargs))
+        else:
+            self._observation.flops[self._where.key] += live.evaluate(formula, args, kwargs, out)
+        self._observation.activation_bytes[self._where.key] += _new_bytes(out, (args, kwargs), numel)
         return out
 
 
-def _new_bytes(out: Any, inputs: Any) -> int:
+def _numel(live: LiveSizes | None) -> Callable[[Tensor], Any]:
+    return Tensor.numel if live is None else live.numel
+
+
+def _new_bytes(out: Any, inputs: Any, numel: Callable[[Tensor], Any]) -> Any:
     """The bytes of the tensors in `out` that are no views of inputs."""
     old = {x.untyped_storage()._cdata for x in tree_flatten(inputs)[0] if isinstance(x, Tensor)}
     new = [x for x in tree_flatten(out)[0] if isinstance(x, Tensor)]
-    return sum(x.numel() * x.element_size() for x in new if x.untyped_storage()._cdata not in old)
+    return sum(numel(x) * x.element_size() for x in new if x.untyped_storage()._cdata not in old)
 
 
 @contextmanager
@@ -207,9 +222,11 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def _extra_counted(module: nn.Module, where: _Where, observation: Observation) -> Iterator[None]:
+def _extra_counted(
+    module: nn.Module, where: _Where, observation: Observation, live: LiveSizes | None
+) -> Iterator[None]:
     def after(path: Callable[[], tuple[Context, str]], _: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-        observation.flops[path()] += 2 * mmr_extra(module, args, out)
+        observation.flops[path()] += 2 * mmr_extra(module, args, out, _numel(live))
 
     handle = module.register_forward_hook(partial(after, lambda: where.key))
     try:

@@ -1,0 +1,59 @@
+"""A searchable model for a while without what follows choices: as its full self, or as the subnet that export makes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from mutorch.ops.dynamic import dynamic_modules
+
+
+@contextmanager
+def whole(model: nn.Module) -> Iterator[None]:
+    """Dynamic modules are of their own classes, with all channels."""
+    with _static(model, narrow=False):
+        yield
+
+
+@contextmanager
+def narrowed(model: nn.Module) -> Iterator[None]:
+    """Dynamic modules are of their own classes, with new tensors that hold the active channels, as after export."""
+    with _static(model, narrow=True):
+        yield
+
+
+@contextmanager
+def _static(model: nn.Module, *, narrow: bool) -> Iterator[None]:
+    found = list(dynamic_modules(model))
+    before = [(m, type(m), dict(vars(m)), dict(m._parameters), dict(m._buffers)) for _, m, _ in found]
+    names = [[*state.sizes, *state.memories] for _, _, state in found]
+    parts: dict[int, Tensor] = {}
+    try:
+        for _, module, state in found:
+            cut: dict[str, Tensor] = {}
+            for name in state.tensors if narrow else ():
+                tensor = module._parameters.get(name)
+                if tensor is None:
+                    tensor = module._buffers.get(name)
+                if tensor is None:
+                    continue
+                if id(tensor) not in parts:
+                    part = state.part(name, tensor)
+                    parts[id(tensor)] = nn.Parameter(part, False) if isinstance(tensor, nn.Parameter) else part
+                cut[name] = parts[id(tensor)]
+            values: dict[str, Any] = state.values(module) if narrow else {name: {} for name in state.memories}
+            module.__class__ = type(module).static_class  # type: ignore[attr-defined]
+            for name, part in cut.items():
+                (module._parameters if name in module._parameters else module._buffers)[name] = part  # type: ignore[index]
+            module.__dict__.update(values)
+            if isinstance(module, nn.RNNBase):
+                module.__dict__["_flat_weights"] = [getattr(module, name, None) for name in module._flat_weights_names]
+        yield
+    finally:
+        for (module, kind, attributes, parameters, buffers), changed in zip(before, names, strict=True):
+            module.__class__ = kind
+            module.__dict__.pop("_flat_weights", None)
+            module.__dict__.update({name: attributes[name] for name in changed})
+            module._parameters.update(parameters)
+            module._buffers.update(buffers)
