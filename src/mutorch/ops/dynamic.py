@@ -125,13 +125,18 @@ class DynamicState:
         if self.execution.mode == "mask":
             return self._masked(module, name, whole, dims)
         grad = torch.is_grad_enabled()
+        packs = not grad and not module.training and name in module._parameters
+        key = CLOCK.now, grad, whole._version if packs else 0
         cached = self.cache.get(name)
-        if cached is not None and cached[0] == CLOCK.now and cached[1] is whole and cached[2] == grad:
-            return cached[3]  # type: ignore[no-any-return]
+        if cached is not None and cached[0] is whole and cached[1] == key:
+            return cached[2]  # type: ignore[no-any-return]
         part = cut(whole, dims)
         viewed = part is whole or part._base is not None
-        if viewed and not torch.is_inference_mode_enabled():
-            self.cache[name] = CLOCK.now, whole, grad, part
+        if packs:
+            # Kernels copy a weight with gaps at every call; in evaluation, where weights stay, once is enough.
+            part = part.contiguous()
+        if packs or (viewed and not torch.is_inference_mode_enabled()):
+            self.cache[name] = whole, key, part
         elif not viewed and module.training and name in module._buffers:
             self.written.append((whole, dims, part))  # a copy: what a norm writes into it must come back
         return part
@@ -293,6 +298,7 @@ def dynamic_class(static: type[nn.Module], tensors: Names, sizes: Names, memorie
         "__module__": __name__,
         "__doc__": static.__doc__,
         "_apply": _apply,
+        "train": _train,
         "_load_from_state_dict": _load_from_state_dict,
         "__reduce_ex__": _reduce,
     }
@@ -303,6 +309,11 @@ def dynamic_class(static: type[nn.Module], tensors: Names, sizes: Names, memorie
     made = type(f"Dynamic{static.__name__}", (static,), members)
     _CLASSES[static, tensors, sizes, memories, forward] = made
     return made
+
+
+def _train(self: Any, mode: bool = True) -> Any:
+    tick()  # what was packed for evaluation is not kept over a change of modes
+    return type(self).static_class.train(self, mode)
 
 
 def _apply(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -399,7 +410,7 @@ def make_static_(module: nn.Module, values: dict[str, Any], extras: Names = ()) 
         extras: what a declared one has beside the attributes of its static class; removed.
     """
     static: Any = type(module)
-    while "static_class" in vars(static) or issubclass(static, getattr(static, "static_class", ())):
+    while hasattr(static, "static_class"):
         static = static.static_class
     del module.__dict__[STATE]
     module.__class__ = static

@@ -45,6 +45,7 @@ class Extent:
         self._now = -1
         self._selection: Selection = None
         self._mask: Tensor | None = None
+        self._masked: Selection = None
         self._index: dict[torch.device, Tensor] = {}
 
     @classmethod
@@ -85,11 +86,14 @@ class Extent:
         if self._mask is None or self._mask.device != device:
             self._mask = torch.ones(self.size, device=device)
             self.refresh()
+        elif not torch.compiler.is_compiling() and not _same(self._masked, self.selection()):
+            self.refresh()  # no unit did
         return self._mask
 
     def refresh(self) -> None:
         """Bring the mask up to date, so that a compiled graph that reads it computes the current architecture."""
         if self._mask is not None:
+            self._masked = self.selection()
             self._mask.copy_(torch.from_numpy(self.alive().astype(np.float32)))
 
     def alive(self) -> NDArray[np.bool_]:
@@ -124,6 +128,10 @@ class Extent:
         repeats, rest = divmod(self.size, self.channels[0].num_channels)
         expected = np.arange(self.channels[0].num_channels).repeat(max(repeats, 1))
         return repeats if not rest and not which.any() and np.array_equal(index, expected) else 0
+
+
+def _same(one: Selection, other: Selection) -> bool:
+    return one is other or (isinstance(one, int) and isinstance(other, int) and one == other)
 
 
 def _mask_of(channel: Any) -> NDArray[np.bool_]:

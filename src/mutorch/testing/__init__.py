@@ -2,3 +2,4 @@
 
 from .check_export import check_export as check_export
 from .digits import ClutteredDigits as ClutteredDigits
+from .op_suite import OpSuite as OpSuite
