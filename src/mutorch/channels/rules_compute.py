@@ -77,7 +77,7 @@ def _convolution(observer: Observer, args: Arguments, kwargs: Named, out: Tensor
     x, weight, bias = args[0], args[1], args[2]
     transposed, groups = bool(args[6]), int(args[8])
     inputs, weights = observer.labels(x), observer.labels(weight)
-    observer.freeze(inputs[2:], "the positions of a convolution")
+    places = _positions(observer, inputs, weight, args, out)
     observer.freeze(weights[2:], "the kernel of a convolution")
     channels = int(x.shape[1])
     if groups == 1:
@@ -89,10 +89,23 @@ def _convolution(observer: Observer, args: Arguments, kwargs: Named, out: Tensor
         made = observer.unify(made, observer.labels(bias)[0], "the bias")
     per_group = weights[1], int(weight.shape[1])
     area = math.prod(int(size) for size in weight.shape[2:])
-    positions = math.prod(int(size) for size in (x if transposed else out).shape[2:])
     first = (inputs[1], channels) if transposed else (made, int(out.shape[1]))
-    observer.add_work("flops", 2 * area * positions, (inputs[0], int(x.shape[0])), first, per_group)
-    return (inputs[0], made, *[()] * (out.dim() - 2))
+    positions = zip(places, (int(size) for size in (x if transposed else out).shape[2:]), strict=True)
+    observer.add_work("flops", 2 * area, (inputs[0], int(x.shape[0])), first, per_group, *positions)
+    return (inputs[0], made, *places)
+
+
+def _positions(observer: Observer, inputs: Labels, weight: Tensor, args: Arguments, out: Tensor) -> list[Dim]:
+    """Where a convolution slides; along a dimension where its kernel is one position wide, nothing is mixed."""
+    places: list[Dim] = []
+    for number, dim in enumerate(inputs[2:]):
+        stride, padding = (args[i][number if len(args[i]) > 1 else 0] for i in (3, 4))
+        if int(weight.shape[2 + number]) == 1 and int(stride) == 1 and int(padding) == 0 and not any(args[7]):
+            places.append(dim)
+        else:
+            observer.freeze([dim], "the positions of a convolution")
+            places.append(())
+    return places
 
 
 def _grouped(
@@ -144,7 +157,7 @@ def _attention(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> 
     observer.freeze([query[-2], key[-2]], "the positions of an attention")
     inner = observer.unify(query[-1], key[-1], "queries and keys")
     if kwargs.get("scale") is None:
-        observer.freeze([inner], "the scale of an attention, which is 1 / sqrt(head_dim),")
+        observer.not_maskable([inner])  # the scale is 1 / sqrt(head_dim)
     mask = kwargs.get("attn_mask", kwargs.get("attn_bias"))
     result = (*query[:-1], value[-1])
     attended = (*query[:-1], ())
@@ -174,8 +187,10 @@ def _batch_norm(observer: Observer, args: Arguments, kwargs: Named, out: Any) ->
         if isinstance(other, Tensor):
             labels[1] = observer.unify(labels[1], observer.labels(other)[0], "a batch norm")
     observer.not_maskable([labels[0], *labels[2:]])
-    first = out[0] if isinstance(out, tuple | list) else out
-    return [tuple(labels) if first.dim() == len(labels) else ((),) * first.dim()]
+    channels = int(args[0].shape[1])
+    outputs = [x for x in (out if isinstance(out, tuple | list) else [out]) if isinstance(x, Tensor)]
+    statistics = [(labels[1],) if tuple(x.shape) == (channels,) else ((),) * x.dim() for x in outputs[1:]]
+    return [tuple(labels) if outputs[0].dim() == len(labels) else ((),) * outputs[0].dim(), *statistics]
 
 
 def _layer_norm(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> list[Labels]:

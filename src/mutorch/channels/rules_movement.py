@@ -276,7 +276,7 @@ MOVEMENT: dict[str, Callable[[Observer, Arguments, Named, Any], Any]] = {
     "expand": _expand,
     "repeat": _repeat,
     "index_select": _index_select,
-    "index": _index,
+    **dict.fromkeys(("index", "_unsafe_index"), _index),
     "flip": _flip,
     "roll": _roll,
     "constant_pad_nd": _pad,

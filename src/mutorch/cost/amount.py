@@ -42,7 +42,7 @@ class Amount:
         }
 
     @classmethod
-    def of(cls, value: "int | Amount") -> "Amount":
+    def of(cls, value: "int | np.integer[Any] | Amount") -> "Amount":
         """`value` as an amount."""
         return value if isinstance(value, Amount) else cls({(): value})
 
@@ -101,10 +101,10 @@ class Amount:
         return self * -1
 
     def __sub__(self, other: Any) -> Self:
-        return self + -other
+        return self.__add__(-other)
 
     def __rsub__(self, other: Any) -> Self:
-        return -self + other
+        return (-self).__add__(other)
 
     # ---- not linear --------------------------------------------------------------------------------------------------
 
@@ -130,12 +130,11 @@ class Amount:
         """Whether it is anything but 0 somewhere."""
         if len(self.terms) < 2:
             return bool(self.terms)
-        # Tables that depend on less may cancel out against each other; a basis without constants in it decides that.
+        # Tables may cancel out against those of fewer decisions; anchored ones cannot.
         left: dict[Decisions, Table] = {}
         for key, table in self.terms.items():
-            for part, values in _without_means(key, table):
-                scaled = values if part not in left else left[part] + values
-                left[part] = scaled
+            for part, values in _anchored(key, table):
+                left[part] = left[part] + values if part in left else values
         return any(values.any() for values in left.values())
 
     def __lt__(self, other: Any) -> bool:
@@ -172,7 +171,7 @@ def check_entries(shape: tuple[int, ...]) -> None:
         )
 
 
-def _without_means(key: Decisions, table: Table) -> list[tuple[Decisions, Table]]:
+def _anchored(key: Decisions, table: Table) -> list[tuple[Decisions, Table]]:
     """The table as a sum of tables that are 0 where a decision takes its first choice, over fewer and fewer decisions."""
     parts = [(key, table)]
     for number in key:

@@ -8,21 +8,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from mutorch.channels import MutableChannelUnit
 from mutorch.errors import CostError
-from mutorch.mutables import BaseMutable, MutableModule
-from mutorch.mutators import Mutator, walk
-from mutorch.space.decision import key as as_key
+from mutorch.mutables import MutableModule
+from mutorch.mutators import Mutator
 from mutorch.utils import ExampleInputs
 
 from .amount import Amount, along, check_entries
-from .count import stored_tensors
 from .factors import Factors
 from .live import Kept, LiveSizes, kept_channels
 from .observe import Context, Convention, Observation, observe
 from .static import narrowed, whole
+from .stored import stored
 
 Key = tuple[Context, str]
 Codes = Sequence[int]
@@ -125,8 +124,7 @@ class FactorsBuilder:
         observation = self.observe(at)
         codes = {self.index[name]: code for name, code in cut.items() if self.index[name] in self.widths}
         codes = {number: code for number, code in codes.items() if code in self.ones.get(number, ())}
-        costs = observation.flops[key], observation.activation_bytes[key]
-        return tuple(cost.at(codes) if isinstance(cost, Amount) else cost for cost in costs)
+        return tuple(Amount.of(costs[key]).at(codes) for costs in (observation.flops, observation.activation_bytes))
 
     def _observe(self, alone: frozenset[str], live: LiveSizes | None = None) -> Observation:
         return observe(
@@ -227,41 +225,14 @@ class FactorsBuilder:
 
     def _stored(self) -> tuple[Factors, Factors]:
         """Parameters, and bytes of what is saved: a tensor counts where any module that holds it is kept."""
-        holders: dict[int, set[Context]] = defaultdict(set)
-        tensors: dict[int, Tensor] = {}
-        at = {path: m for path, m, _ in walk(self.mutator.model) if id(m) in self.decisions}
-        for _, module, inside in walk(self.mutator.model):
-            around = [self._holding(at[path], candidate) for path, candidate in inside]
-            for context in itertools.product(*around):
-                for stored_in, kept in self._kept(module, context):
-                    for tensor in stored_tensors(kept):
-                        holders[id(tensor)].add(stored_in)
-                        tensors[id(tensor)] = tensor
         params: dict[frozenset[Context], Amount] = defaultdict(lambda: Amount({}))
         bytes_: dict[frozenset[Context], Amount] = defaultdict(lambda: Amount({}))
         live = LiveSizes(self.mutator.model, self.kept) if self.kept else None
-        for number, held in holders.items():
-            tensor = tensors[number]
+        for tensor, held in stored(self.mutator.model, self.decisions):
             elements = Amount.of(tensor.numel() if live is None else live.numel(tensor))
-            params[frozenset(held)] += elements if isinstance(tensor, nn.Parameter) else 0
-            bytes_[frozenset(held)] += elements * tensor.element_size()
+            params[held] += elements if isinstance(tensor, nn.Parameter) else 0
+            bytes_[held] += elements * tensor.element_size()
         return self._from_contexts(params), self._from_contexts(bytes_)
-
-    def _kept(self, module: nn.Module, context: Context) -> Iterable[tuple[Context, nn.Module]]:
-        """What an export keeps of one module, and where: of a mutable nothing but what its choice stands for."""
-        if not isinstance(module, BaseMutable):
-            yield context, module
-        elif isinstance(module, MutableModule) and not module.candidates:
-            for choice in module.choices:
-                for kept in module.chosen_module(choice).modules():
-                    yield (*context, (self.decisions[id(module)], choice)), kept
-
-    def _holding(self, module: nn.Module, candidate: str) -> Context:
-        """The `(decision, choice)` pairs of which each keeps the candidate."""
-        if not isinstance(module, MutableModule):
-            return ()
-        name = self.decisions[id(module)]
-        return tuple((name, as_key(choice)) for choice in module.decision_choices if module.keeps(choice, candidate))
 
     def _from_contexts(self, totals: Mapping[frozenset[Context], Amount]) -> Factors:
         tables: Tables = {}

@@ -11,7 +11,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules import activation, batchnorm, conv, instancenorm, pooling
 
-
 Numel = Callable[[Tensor], Any]
 """How many elements a tensor has: an integer, or an `Amount`."""
 

@@ -168,10 +168,10 @@ def _dominant(touching: Iterable[tuple[Key, Table]], decision: int) -> int | Non
 def _decided(tables: Mapping[Key, Table], decision: int, code: int) -> dict[Key, Table]:
     found: dict[Key, Table] = {}
     for key, table in tables.items():
-        if decision in key:
-            axis = key.index(decision)
-            key, table = key[:axis] + key[axis + 1 :], table.take(code, axis=axis)
-        found[key] = found[key] + table if key in found else table
+        axis = key.index(decision) if decision in key else None
+        rest = tuple(number for number in key if number != decision)
+        part: Table = table if axis is None else np.asarray(table.take(code, axis=axis))
+        found[rest] = found[rest] + part if rest in found else part
     return found
 
 

@@ -3,23 +3,18 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from mutorch.channels.atoms import ALWAYS, Atoms, Ids, distinct
-from mutorch.channels.dims import Dim, DimAlgebra, Labels, LabelMismatchError
-from mutorch.channels.observer import Observer
-from mutorch.channels.python_calls import SHAPE_GETTER
-from mutorch.channels.rules import apply_rule
-from mutorch.channels.sizes import DimSize, TracedInt, TracedShape
+from mutorch.channels import MutableChannelUnit
+from mutorch.channels.atoms import ALWAYS, Ids, distinct
+from mutorch.channels.dims import Dim
 from mutorch.errors import CostError
 from mutorch.mutables.activity import as_mask
 from mutorch.mutators import Mutator
@@ -27,6 +22,8 @@ from mutorch.ops.dynamic import FollowedSize, dynamic_modules
 from mutorch.ops.extent import Extent
 
 from .amount import Amount
+from .reading import Reader
+from .static import held
 
 Size = int | Amount
 
@@ -50,8 +47,9 @@ def kept_channels(mutator: Mutator, names: Sequence[str]) -> dict[int, Kept]:
     for name in names:
         number = mutator.space.names.index(name)
         for unit in mutator.search_groups[name]:
-            before = unit.current_choice
-            channel = unit.mutable_channel  # type: ignore[attr-defined]
+            if not isinstance(unit, MutableChannelUnit):
+                continue
+            before, channel = unit.current_choice, unit.mutable_channel
             masks = []
             for choice in mutator.space[name].choices:
                 unit.assign(choice)
@@ -77,7 +75,7 @@ class LiveSizes:
         self.model = model
         self.kept = kept
         self.narrow = narrow
-        self._reader = _Reader()
+        self._reader = Reader()
         self._channels: list[Any] = []
         self._first: dict[int, int] = {}
         self._of_extent: dict[int, Dim] = {}
@@ -92,13 +90,11 @@ class LiveSizes:
     def _label_model(self) -> None:
         for _, module, state in dynamic_modules(self.model):
             for name, extents in state.tensors.items():
-                tensor = module._parameters.get(name)
-                if tensor is None:
-                    tensor = module._buffers.get(name)
+                tensor = held(module, name)
                 if tensor is not None:
                     followed = dict(extents)
                     labels = tuple(self._dim(followed[d]) if d in followed else () for d in range(tensor.dim()))
-                    self._reader.know(tensor, labels)
+                    self._reader.set_labels(tensor, labels)
             for name, sizes in state.sizes.items():
                 for size in sizes:
                     self._attributes[id(module), name, size.index] = self._product(size)
@@ -135,24 +131,12 @@ class LiveSizes:
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Inside it, the model's forward keeps labels where only sizes, as plain numbers, carry them."""
-        with ExitStack() as stack:
-            stack.enter_context(_traced(self.model, self._attributes))
-            stack.enter_context(_Calls(self._reader))
+        with self._reader.reading(self.model, self._attributes):
             yield
 
     def see(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """Label what a kernel gave."""
-        self._reader.keep((args, kwargs, out))
-        fused = _FUSED.get(str(func._overloadpacket))
-        if fused is not None:
-            fused(self._reader, args, out)
-            return
-        try:
-            apply_rule(self._reader, func, args, kwargs, out)
-        except LabelMismatchError as error:
-            raise CostError(
-                f"channels cannot be followed through {func} in the forward that is counted: {error}"
-            ) from None
+        self._reader.see(func, args, kwargs, out)
 
     def shape(self, tensor: Tensor) -> tuple[Size, ...]:
         """The live sizes of a tensor's dimensions; plain integers where nothing decides them."""
@@ -238,109 +222,4 @@ class _Shaped:
         return self.shape if dim is None else self.shape[dim]
 
     def numel(self) -> Size:
-        return math.prod(self.shape)  # type: ignore[arg-type]
-
-
-class _Algebra(DimAlgebra):
-    """Labels that are read, not learned: what meets has been found to agree when the net was made searchable."""
-
-    def resolve(self, dim: Dim) -> list[Ids]:
-        return distinct(list(dim))
-
-    def unify(self, one: Dim, other: Dim, reason: str) -> Dim:
-        return one or other
-
-
-class _Reader(Observer):
-    def __init__(self) -> None:
-        super().__init__(Atoms(), checking=True)
-        self.algebra = _Algebra(Atoms(), checking=True)
-
-    def know(self, tensor: Tensor, labels: Labels) -> None:
-        """Label a parameter or buffer."""
-        self.set_labels(tensor, labels)
-
-    def keep(self, held: Any) -> None:
-        """Let no other tensor get the id of one that has labels."""
-        self._kept.append(held)
-
-
-def _mkldnn_rnn(reader: _Reader, args: tuple[Any, ...], out: Sequence[Tensor]) -> None:
-    """One layer of a recurrent network: outputs of every step, and the last states."""
-    steps, hidden = reader.labels(args[0])[:-1], reader.labels(args[2])[1]
-    for tensor in out:
-        if tensor.dim() in (2, 3):
-            reader.set_labels(tensor, (*steps[3 - tensor.dim() :], hidden))
-
-
-_FUSED = {"aten.mkldnn_rnn_layer": _mkldnn_rnn}
-"""Kernels that `searchable` does not see, as it observes what they are made of."""
-
-
-@contextmanager
-def _traced(model: nn.Module, attributes: Mapping[tuple[int, str, int | None], Dim]) -> Iterator[None]:
-    """Integer attributes that follow sizes know it."""
-    for module in model.modules():
-        for name, value in list(vars(module).items()):
-            if (id(module), name, None) in attributes:
-                module.__dict__[name] = _sized(attributes[id(module), name, None], value)
-            elif type(value) in (tuple, list):
-                dims = [attributes.get((id(module), name, index), ()) for index in range(len(value))]
-                if any(dims):
-                    module.__dict__[name] = type(value)(map(_sized, dims, value))
-    try:
-        yield
-    finally:
-        for module in model.modules():
-            for name, value in list(vars(module).items()):
-                if isinstance(value, TracedInt):
-                    module.__dict__[name] = int(value)
-                elif type(value) in (tuple, list) and any(isinstance(item, TracedInt) for item in value):
-                    module.__dict__[name] = type(value)(int(i) if isinstance(i, TracedInt) else i for i in value)
-
-
-_FACTORIES = ("zeros", "ones", "empty", "full", "randn", "rand", "new_zeros", "new_ones", "new_empty", "new_full")
-
-
-class _Calls(TorchFunctionMode):
-    """Labels for tensors that the model makes from sizes of others."""
-
-    def __init__(self, reader: _Reader) -> None:
-        super().__init__()
-        self._reader = reader
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        if func is Tensor.size or func == SHAPE_GETTER:
-            return self._sizes(out, *args, **kwargs)
-        name = getattr(func, "__name__", "")
-        if name in _FACTORIES and isinstance(out, Tensor):
-            given = kwargs.get("size", args[1 if name.startswith("new_") else 0 :])
-            if given and isinstance(given[0], tuple | list):
-                given = given[0]
-            labels = [_label(value) for value in given[: out.dim()]]
-            if any(labels) and len(labels) == out.dim():
-                self._reader.set_labels(out, tuple(labels))
-        return out
-
-    def _sizes(self, sizes: Any, tensor: Tensor, dim: Any = None) -> Any:
-        labels = self._reader.labels(tensor)
-        if not any(labels) or type(sizes) not in (int, torch.Size):
-            return sizes
-        if isinstance(sizes, int):
-            return _sized(labels[dim], sizes)
-        return TracedShape(_sized(label, size) for label, size in zip(labels, sizes, strict=True))
-
-
-def _label(value: Any) -> Dim:
-    """The labels of the dimension whose size an integer is."""
-    source = value.sources[0] if isinstance(value, TracedInt) and value.is_source else None
-    return source.dim if isinstance(source, DimSize) else ()
-
-
-def _sized(dim: Dim, size: int) -> int:
-    """A size that remembers its dimension."""
-    return TracedInt(size, (DimSize(dim, size),), is_source=True) if dim else size
+        return math.prod(self.shape)

@@ -116,6 +116,8 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
+                if self._live is not None:
+                    self._live.see(func, args, kwargs, parts)
                 return parts
         out = func(*args, **kwargs)
         live, numel = self._live, _numel(self._live)

@@ -9,6 +9,12 @@ from torch import Tensor, nn
 from mutorch.ops.dynamic import dynamic_modules
 
 
+def held(module: nn.Module, name: str) -> Tensor | None:
+    """A parameter or buffer of a module, with all its channels; `None` where the module has none of that name."""
+    parameter = module._parameters.get(name)
+    return module._buffers.get(name) if parameter is None else parameter
+
+
 @contextmanager
 def whole(model: nn.Module) -> Iterator[None]:
     """Dynamic modules are of their own classes, with all channels."""
@@ -33,19 +39,18 @@ def _static(model: nn.Module, *, narrow: bool) -> Iterator[None]:
         for _, module, state in found:
             cut: dict[str, Tensor] = {}
             for name in state.tensors if narrow else ():
-                tensor = module._parameters.get(name)
-                if tensor is None:
-                    tensor = module._buffers.get(name)
+                tensor = held(module, name)
                 if tensor is None:
                     continue
                 if id(tensor) not in parts:
                     part = state.part(name, tensor)
-                    parts[id(tensor)] = nn.Parameter(part, False) if isinstance(tensor, nn.Parameter) else part
+                    parts[id(tensor)] = nn.Parameter(part, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else part
                 cut[name] = parts[id(tensor)]
             values: dict[str, Any] = state.values(module) if narrow else {name: {} for name in state.memories}
             module.__class__ = type(module).static_class  # type: ignore[attr-defined]
             for name, part in cut.items():
-                (module._parameters if name in module._parameters else module._buffers)[name] = part  # type: ignore[index]
+                tensors: dict[str, Any] = module._parameters if name in module._parameters else module._buffers
+                tensors[name] = part
             module.__dict__.update(values)
             if isinstance(module, nn.RNNBase):
                 module.__dict__["_flat_weights"] = [getattr(module, name, None) for name in module._flat_weights_names]
