@@ -1,5 +1,7 @@
 """Modules that compute with the active part of their tensors."""
 
+from .attention import DynamicMultiheadAttention as DynamicMultiheadAttention
+from .attention import MultiheadAttention as MultiheadAttention
 from .conv import DynamicConv1d as DynamicConv1d
 from .conv import DynamicConv2d as DynamicConv2d
 from .conv import DynamicConv3d as DynamicConv3d
@@ -8,6 +10,7 @@ from .conv import DynamicConvTranspose2d as DynamicConvTranspose2d
 from .conv import DynamicConvTranspose3d as DynamicConvTranspose3d
 from .conv_presets import BigNasConv2d as BigNasConv2d
 from .conv_presets import OFAConv2d as OFAConv2d
+from .dmcp_norm import DMCPBatchNorm2d as DMCPBatchNorm2d
 from .dynamic import DynamicState as DynamicState
 from .dynamic import Execution as Execution
 from .dynamic import FollowedSize as FollowedSize
@@ -15,6 +18,7 @@ from .dynamic import dynamic_modules as dynamic_modules
 from .dynamic import make_dynamic_ as make_dynamic_
 from .execution import set_execution_ as set_execution_
 from .extent import Extent as Extent
+from .fuse_conv import FuseConv2d as FuseConv2d
 from .kernel import CenterCrop as CenterCrop
 from .kernel import KernelRule as KernelRule
 from .kernel import LearnedTransform as LearnedTransform
@@ -34,7 +38,15 @@ from .op import Attr as Attr
 from .op import DynamicOp as DynamicOp
 from .op import UnfixedError as UnfixedError
 from .op import UnsupportedAttrError as UnsupportedAttrError
+from .patch_embed import DynamicPatchEmbed as DynamicPatchEmbed
+from .patch_embed import PatchEmbed as PatchEmbed
+from .relative_position import DynamicRelativePosition2D as DynamicRelativePosition2D
+from .relative_position import RelativePosition2D as RelativePosition2D
+from .resizer import DynamicInputResizer as DynamicInputResizer
+from .resizer import InputResizer as InputResizer
+from .sequential import DynamicSequential as DynamicSequential
 from .static import static_copy as static_copy
 from .static import to_static_ as to_static_
+from .switchable_norm import SwitchableBatchNorm2d as SwitchableBatchNorm2d
 from .table import DYNAMIC_OPS as DYNAMIC_OPS
 from .table import register_op as register_op

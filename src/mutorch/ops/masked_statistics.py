@@ -134,10 +134,30 @@ def _var(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     return centered.square().sum(dims, keepdim=bool(kwargs.get("keepdim", False))) / (count - correction)
 
 
+def _attention(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The scale is one over the root of the active width of a head."""
+    query = _argument(args, kwargs, 0, "query")
+    mask = mode.mask(query, -1) if kwargs.get("scale") is None else None
+    if mask is None:
+        return NotImplemented
+    query = query * mask * torch.sqrt(query.shape[-1] / mask.sum())
+    return functional.scaled_dot_product_attention(query, *args[1:], **kwargs)
+
+
+def _softmax(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    x, dim = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "dim")
+    mask = mode.mask(x, dim) if isinstance(dim, int) else None
+    if mask is None:
+        return NotImplemented
+    return torch.exp(x.masked_fill(mask == 0, float("-inf")).log_softmax(dim)) * mask
+
+
 _RULES: dict[str, Callable[[MaskedStatistics, tuple[Any, ...], dict[str, Any]], Any]] = {
     functional.layer_norm.__name__: _layer_norm,
     functional.group_norm.__name__: _group_norm,
     "rms_norm": _rms_norm,
+    "softmax": _softmax,
+    "scaled_dot_product_attention": _attention,
     "mean": _mean,
     "var": _var,
 }

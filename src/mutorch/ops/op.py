@@ -39,6 +39,7 @@ class Attr:
         index: its place in a tuple.
         parts: children that are dynamic ops themselves, with the attribute of theirs.
         channels: whether the mutable says which channels are active; else it is a value.
+        in_mask_mode: whether a value counts in mask mode too, where tensors keep their shapes.
     """
 
     tensors: tuple[tuple[str, int], ...] = ()
@@ -46,6 +47,7 @@ class Attr:
     index: int | None = None
     parts: tuple[tuple[str, str], ...] = ()
     channels: bool = True
+    in_mask_mode: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class FollowedValue(FollowedSize):
     """An attribute that is the choice of a mutable."""
 
     mutable: Any = None
+    always: bool = True
 
     def value(self) -> Any:
         """The choice now."""
@@ -60,8 +63,8 @@ class FollowedValue(FollowedSize):
 
     @property
     def in_mask_mode(self) -> bool:
-        """`True`: it is no size of a tensor."""
-        return True
+        """Whether it is no size of a tensor."""
+        return self.always
 
 
 class DynamicOp(nn.Module):
@@ -222,7 +225,7 @@ class DynamicOp(nn.Module):
                     state.tensors[tensor] = (*state.tensors.get(tensor, ()), (dim, extent))
                 follows = FollowedSize((extent,), index=attr.index)
             else:
-                follows = FollowedValue((), index=attr.index, mutable=mutable)
+                follows = FollowedValue((), index=attr.index, mutable=mutable, always=attr.in_mask_mode)
             if attr.size is not None:
                 state.sizes[attr.size] = (follows,)
 
