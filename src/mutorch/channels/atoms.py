@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 Ids = NDArray[np.int64]
 ALWAYS = 0
 """The atom of what is always there."""
+ANYTHING = 1
+"""The atom of a position that may be any channel's: what is compared with it agrees."""
 
 
 class Atoms:
@@ -22,7 +24,8 @@ class Atoms:
         self._second = np.zeros(1024, dtype=np.int64)
         self._frozen = np.zeros(1024, dtype=np.int64)
         self._frozen[ALWAYS] = 1
-        self._count = 1
+        self._parent[ANYTHING] = ANYTHING
+        self._count = 2
         self.reasons: list[str] = ["", "constant"]
 
     def __len__(self) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .atoms import ALWAYS, Atoms, Ids, distinct
+from .atoms import ALWAYS, ANYTHING, Atoms, Ids, distinct
 
 Dim = tuple[Ids, ...]
 """The labels of one dimension: components, each an atom for every position. `()`: nothing along it may be removed."""
@@ -70,7 +70,7 @@ class DimAlgebra:
         a, b = self.resolve(one), self.resolve(other)
         if self.checking:
             self._check_equal(a, b, reason)
-            return one or other
+            return other if not one or any((part == ANYTHING).any() for part in one) else one
         if not a or not b:
             for component in a or b:
                 self.atoms.freeze(component, f"tied to what is constant, by {reason}")
@@ -90,13 +90,14 @@ class DimAlgebra:
 
     def _check_equal(self, a: list[Ids], b: list[Ids], reason: str) -> None:
         # A component with one atom everywhere is what is left of a rectangle with one row or column: it tells nothing.
-        left, right = _as_sets(*([x for x in side if len(x) == 0 or (x != x[0]).any()] for side in (a, b)))
+        left, right = _as_sets(*([x for x in side if (x != x[:1]).any() or (x == ANYTHING).any()] for side in (a, b)))
         if left.shape != right.shape:
             raise LabelMismatchError(f"{reason}: {left.shape[1]} and {right.shape[1]} channels meet", _flat(a, b))
-        wrong = (left != right).any(axis=0)
-        if wrong.any():
+        columns = np.flatnonzero((left != right).any(axis=0)).tolist()
+        wrong = [column for column in columns if not _may_be_equal(left[:, column], right[:, column])]
+        if wrong:
             atoms = np.unique(np.concatenate([left[:, wrong], right[:, wrong]]))
-            raise LabelMismatchError(f"{reason}: channels meet that do not belong together", atoms[atoms != ALWAYS])
+            raise LabelMismatchError(f"{reason}: channels meet that do not belong together", atoms[atoms > ANYTHING])
 
     def _without_common(self, a: list[Ids], b: list[Ids]) -> tuple[list[Ids], list[Ids]]:
         """Components that are equal on both sides say nothing new."""
@@ -249,6 +250,12 @@ def _as_sets(a: list[Ids], b: list[Ids]) -> tuple[Ids, Ids]:
     return both[0], both[1]
 
 
+def _may_be_equal(one: Ids, other: Ids) -> bool:
+    """Whether the same channel may stand in both places: what is left of one row or column of a rectangle lacks an atom."""
+    left, right = (set(side[side != ALWAYS].tolist()) for side in (one, other))
+    return ANYTHING in left | right or (bool(left and right) and (left <= right or right <= left))
+
+
 def _flat(a: list[Ids], b: list[Ids]) -> Ids:
     every = np.unique(np.concatenate([*a, *b])) if a or b else np.empty(0, dtype=np.int64)
-    return every[every != ALWAYS]
+    return every[every > ANYTHING]

@@ -12,6 +12,8 @@ from .build import SEARCH, Search
 
 MASKABLE = frozenset(
     (
+        "aten._softmax",
+        "aten._safe_softmax",
         "aten.mean",
         "aten.var",
         "aten.native_layer_norm",
@@ -67,7 +69,8 @@ def set_mode_(net: nn.Module, mode: Mode) -> None:
     found = searches(net)
     for _, search in found if mode == "mask" else ():
         for (operation, path), dims in search.observer.unmaskable.items():
-            if operation not in MASKABLE and any(search.observer.algebra.free(dim) for dim in dims):
+            maskable = operation in MASKABLE or operation.startswith("aten._scaled_dot_product")
+            if not maskable and any(search.observer.algebra.free(dim) for dim in dims):
                 raise ModeError(
                     f"{operation!r} in {path!r} computes over searchable channels, and zeros in place of removed ones would "
                     f"change what it gives; use mode 'slice', or freeze={[path]!r}"

@@ -166,10 +166,11 @@ class Observer:
 
     def constrain(self, value: Any, dim: Dim, size: int, what: str) -> None:
         """Note that `value`, as the model computed it, is the size of a dimension of `size` positions."""
-        if self.checking or not self.algebra.free(dim) or not isinstance(value, int) or value == -1:
+        if self.checking or not isinstance(value, int) or value == -1 or isinstance(value, bool):
             return
         if not isinstance(value, TracedInt):
-            self.freeze([dim], f"the number {value} in {what}")
+            if self.algebra.free(dim):
+                self.freeze([dim], f"the number {value} in {what}")
             return
         if not value.is_source:
             return  # computed: what it was computed from is looked at where it is used, and a trial shows the rest
@@ -295,8 +296,7 @@ class _PythonCalls(TorchFunctionMode):
         before, observer.python_call = observer.python_call, PythonCall(name, args, kwargs)
         try:
             out = func(*args, **kwargs)
-            if not observer.checking:
-                constrain_arguments(observer, observer.python_call, out)
+            constrain_arguments(observer, observer.python_call, out)
         except Exception:
             if not observer.blamed:
                 observer.blamed = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 
+from .atoms import ANYTHING
 from .dims import Dim, Labels, _groups
 from .sizes import AttributeSize, DimSize, TracedInt, sources_of
 
@@ -17,7 +19,7 @@ SHAPE_GETTER = Tensor.shape.__get__  # type: ignore[attr-defined]
 def constrain_arguments(observer: "Observer", call: "PythonCall", out: Any) -> None:
     """Learn from the integers that a call was given, after it gave `out`."""
     rule = _CALLS.get(call.name)
-    if rule is not None:
+    if rule is not None and (not observer.checking or rule is _factory):
         rule(observer, call, out)
 
 
@@ -37,16 +39,24 @@ def _view(observer: "Observer", call: "PythonCall", out: Any) -> None:
         sizes = [-1] * dim + list(given) + [-1] * (source.dim() - dim - 1)
     if not isinstance(out, Tensor) or len(sizes) != out.dim():
         return
-    groups = [
-        (new, _merged(observer, observer.labels(source), source.shape, old))
-        for old, new in _groups(_plain(source.shape), _plain(out.shape))
-    ]
     for number, value in enumerate(sizes):
         dim, size = observer.labels(out)[number], int(out.shape[number])
         observer.constrain(value, dim, size, call.name)
         if isinstance(value, TracedInt) and not value.is_source:
-            merged = next((whole for new, whole in groups if number in new), ())
-            _tie_computed(observer, value, [dim, merged], call.name)
+            _tie_computed(observer, value, _around(observer, source, out, number), call.name)
+
+
+def _around(observer: "Observer", source: Tensor, out: Tensor, number: int) -> list[Dim]:
+    """What a computed size of dimension `number` may come from: it, it and its neighbours, or what was reshaped."""
+    shapes = [[int(size) for size in x.shape] for x in (source, out)]
+    labels = observer.labels(out)
+    for old, new in _groups(shapes[0], shapes[1]):
+        if number in new:
+            place = new.index(number)
+            runs = [new[first : last + 1] for first in range(place + 1) for last in range(place, len(new))]
+            merged = [_merged(observer, labels, shapes[1], run) for run in runs]
+            return [*merged, _merged(observer, observer.labels(source), shapes[0], old)]
+    return [labels[number]]
 
 
 def _merged(observer: "Observer", labels: Labels, shape: Sequence[int], dims: Sequence[int]) -> Dim:
@@ -173,8 +183,20 @@ def _slice(observer: "Observer", part: slice, dim: Dim, size: int) -> None:
     observer.freeze([dim], "a slice between fixed numbers")
 
 
+def _normalized(observer: "Observer", call: "PythonCall", out: Any) -> None:
+    shape = call.argument(1, "normalized_shape")
+    labels = observer.labels(out)[out.dim() - len(shape) :]
+    for value, dim in zip(shape, labels, strict=True):
+        observer.constrain(value, dim, int(value), call.name)
+
+
 def _factory(observer: "Observer", call: "PythonCall", out: Any) -> None:
     """A new tensor is as wide as the sizes that it was given."""
+    if observer.checking:  # equal everywhere: it may stand for any channels
+        if isinstance(out, Tensor):
+            anything = [np.full(int(size), ANYTHING, dtype=np.int64) for size in out.shape]
+            observer.set_labels(out, tuple((part,) for part in anything))
+        return
     start = 1 if call.name.startswith("new_") else 0
     given = call.args[start:] or tuple(v for k, v in call.kwargs.items() if k == "size")
     sizes = (
@@ -203,6 +225,7 @@ _CALLS: dict[str, Callable[["Observer", "PythonCall", Any], None]] = {
     **dict.fromkeys(("split", "split_with_sizes"), _split),
     **dict.fromkeys(("chunk", "tensor_split"), _chunk),
     "__getitem__": _getitem,
+    **dict.fromkeys(("layer_norm", "rms_norm"), _normalized),
     **dict.fromkeys(("zeros", "ones", "empty", "full", "randn", "rand"), _factory),
     **dict.fromkeys(("new_zeros", "new_ones", "new_empty", "new_full"), _factory),
 }

@@ -195,17 +195,11 @@ def _batch_norm(observer: Observer, args: Arguments, kwargs: Named, out: Any) ->
 
 def _layer_norm(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> list[Labels]:
     labels, shape = list(observer.labels(args[0])), args[1]
-    call = observer.python_call
-    given = (
-        call.argument(1, "normalized_shape") if call is not None and call.name in ("layer_norm", "rms_norm") else None
-    )
     for number in range(len(shape)):
         place = len(labels) - len(shape) + number
         for other in args[2:4]:
             if isinstance(other, Tensor):
                 labels[place] = observer.unify(labels[place], observer.labels(other)[number], "a layer norm")
-        if isinstance(given, tuple | list):
-            observer.constrain(given[number], labels[place], int(shape[number]), "a layer norm")
     observer.not_maskable(labels[len(labels) - len(shape) :])
     statistics = (*labels[: len(labels) - len(shape)], *[()] * len(shape))
     return [tuple(labels), statistics, statistics]
@@ -281,6 +275,14 @@ def _along(position: int, what: str) -> Callable[..., Any]:
         return [labels if x.dim() == len(labels) else ((),) * x.dim() for x in outputs]
 
     return rule
+
+
+def _softmax(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> Labels:
+    """Over channels (cross-covariance attention): those that are there share the weight."""
+    labels = observer.labels(args[0])
+    if labels:
+        observer.not_maskable([labels[int(args[1])]])
+    return labels
 
 
 def _glu(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> Labels:
@@ -385,7 +387,8 @@ COMPUTE: dict[str, Callable[[Observer, Arguments, Named, Any], Any]] = {
     ),
     **dict.fromkeys(("native_layer_norm", "layer_norm", "_fused_rms_norm", "rms_norm"), _layer_norm),
     "native_group_norm": _group_norm,
-    **dict.fromkeys(("_softmax", "_log_softmax", "_safe_softmax"), _along(1, "a softmax")),
+    **dict.fromkeys(("_softmax", "_safe_softmax"), _softmax),
+    "_log_softmax": _along(1, "a softmax"),
     **dict.fromkeys(("cumsum", "cumprod", "logcumsumexp"), _along(1, "a cumulative sum")),
     **dict.fromkeys(("sort", "argsort"), _along(1, "a sort")),
     **dict.fromkeys(("topk", "kthvalue"), _along(2, "the choice of the largest")),

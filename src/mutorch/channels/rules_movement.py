@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .atoms import ALWAYS, ANYTHING
 from .dims import Dim, Labels
 from .observer import Observer
 from .python_calls import _tie_pieces
@@ -110,7 +111,10 @@ def _cat(observer: Observer, args: Arguments, kwargs: Named, out: Tensor) -> Lab
             result.append(
                 tuple(
                     np.concatenate(
-                        [_component(labels, row, int(x.shape[dim])) for labels, x in zip(dims, parts, strict=True)]
+                        [
+                            _component(labels, row, int(x.shape[dim]), observer.checking)
+                            for labels, x in zip(dims, parts, strict=True)
+                        ]
                     )
                     for row in range(height)
                 )
@@ -123,8 +127,11 @@ def _cat(observer: Observer, args: Arguments, kwargs: Named, out: Tensor) -> Lab
     return tuple(result)
 
 
-def _component(labels: Dim, row: int, size: int) -> Any:
-    return labels[row] if row < len(labels) else np.zeros(size, dtype=np.int64)
+def _component(labels: Dim, row: int, size: int, checking: bool) -> Any:
+    if row < len(labels):
+        return labels[row]
+    # Of a dimension that was cut to one position, labels are not kept.
+    return np.full(size, ANYTHING if checking and size == 1 and row == 0 else ALWAYS, dtype=np.int64)
 
 
 def _stack(observer: Observer, args: Arguments, kwargs: Named, out: Tensor) -> Labels:

@@ -170,11 +170,12 @@ def _signatures(dims: Mapping[TensorDim, Sequence[Ids]]) -> dict[int, int]:
     """A number for each atom that says where it stands, and how often: atoms with equal ones form a group."""
     found: dict[int, int] = {}
     for number, components in enumerate(dims.values()):
-        for component in components:
+        # By component, too: four heads of four channels each are two groups.
+        for part, component in enumerate(components):
             atoms, counts = np.unique(component, return_counts=True)
             for atom, count in zip(atoms.tolist(), counts.tolist(), strict=True):
                 if atom != ALWAYS:
-                    found[atom] = hash((found.get(atom, 0), number, count))
+                    found[atom] = hash((found.get(atom, 0), number, part, count))
     return found
 
 
