@@ -1,0 +1,87 @@
+"""What every width of a searchable model costs, for those who choose widths."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from mutorch.cost import Budget, Costs, CostTable, count
+from mutorch.errors import CostError, InfeasibleBudgetError
+from mutorch.mutators import Mutator
+from mutorch.space import Architecture
+from mutorch.subnet import export
+from mutorch.utils import ExampleInputs
+
+
+class Prices:
+    """The costs of widths, from a table where one can be built, else by counting the exported model.
+
+    Args:
+        mutator: of a searchable model.
+        example_inputs: counted as given.
+        min_ratio: the smallest share of its channels that a unit keeps.
+
+    Attributes:
+        widths: unit to the numbers of channels that it may have, ascending.
+        table: the table, if there is one.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from mutorch.channels import searchable, widths
+        >>> net = searchable(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)), torch.zeros(1, 4),
+        ...     rules=[widths(counts=range(1, 9), divisor=1)])
+        >>> prices = Prices(Mutator(net), torch.zeros(1, 4), min_ratio=0.5)
+        >>> prices.widths, prices({"0": 6}).macs
+        ({'0': [4, 5, 6, 7, 8]}, 36)
+    """
+
+    def __init__(self, mutator: Mutator, example_inputs: ExampleInputs, *, min_ratio: float = 0.0) -> None:
+        self._mutator = mutator
+        self._example_inputs = example_inputs
+        self._counted: dict[tuple[Any, ...], Costs] = {}
+        self.widths: dict[str, list[int]] = {}
+        for name, members in mutator.search_groups.items():
+            if members[0].mutable_prefix == "channel":
+                choices = sorted(members[0].choices)
+                self.widths[name] = [choice for choice in choices if choice >= min_ratio * choices[-1]]
+        self.table: CostTable | None
+        try:
+            self.table = CostTable.from_model(mutator, example_inputs)
+        except CostError:
+            self.table = None
+
+    def __call__(self, architecture: Mapping[str, Any]) -> Costs:
+        """What the widths cost; decisions that are left out are at their defaults."""
+        whole = {**self._mutator.space.default, **architecture}
+        if self.table is not None:
+            return self.table(whole)
+        key = tuple(whole.values())
+        if key not in self._counted:
+            self._counted[key] = count(export(self._mutator.model, whole), self._example_inputs)
+        return self._counted[key]
+
+    def reachable(self, metric: str) -> tuple[float, float]:
+        """The smallest and the largest value of a metric: that of the narrowest and of the widest model."""
+        return self(self.at([0] * len(self.widths)))[metric], self({})[metric]
+
+    def at(self, positions: Sequence[int]) -> Architecture:
+        """The architecture in which each unit has the width at a position of its list."""
+        return {name: choices[i] for (name, choices), i in zip(self.widths.items(), positions, strict=True)}
+
+    def budget(self, spec: Any) -> Budget:
+        """The budget that `spec` writes; shares are of the whole model.
+
+        Errors:
+            BudgetError: an unknown metric, an amount that cannot be read, or nothing to bound.
+            InfeasibleBudgetError: bounds that the narrowest model exceeds; says what is reachable.
+        """
+        budget = Budget.parse(spec, cast("CostTable", self))
+        if not self.fits(budget, self.at([0] * len(self.widths))):
+            narrowest = self(self.at([0] * len(self.widths)))
+            has = ", ".join(f"{metric} {narrowest[metric]:,.6g}" for metric in budget.bounds)
+            raise InfeasibleBudgetError(f"the narrowest model has {has}, which is not within {budget}")
+        return budget
+
+    def fits(self, budget: Budget, architecture: Mapping[str, Any]) -> bool:
+        """Whether the widths are within the upper bounds."""
+        costs = self(architecture)
+        return all(costs[metric] <= high for metric, (_, high) in budget.bounds.items())
