@@ -1,4 +1,4 @@
-"""The command line: `mutorch search`, `train`, `export`, `report`, `doctor`."""
+"""The command line: `mutorch search`, `prune`, `train`, `export`, `report`, `doctor`."""
 
 import importlib
 import sys

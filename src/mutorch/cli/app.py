@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from mutorch.errors import ConfigError, MutorchError, nearest
-from mutorch.recipes import Run, Settings, spos
+from mutorch.recipes import PruneSettings, Run, Settings, spos
+from mutorch.recipes import prune as prune_model
 from mutorch.registry import import_custom, load_config
 from mutorch.subnet import export as export_subnet
 from mutorch.subnet import save, save_program, to_onnx
@@ -20,7 +21,7 @@ from mutorch.training import recalibrate_
 from .doctor import diagnose
 from .program_check import check_program
 from .report import write_report
-from .screen import Bars, result_table
+from .screen import Bars, pruned_table, result_table
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +30,9 @@ app = typer.Typer(
     help="Make a PyTorch model searchable, search it under a budget, take home a plain model.",
 )
 console = Console()
+
+RECIPES = {"spos": "search", "prune": "prune"}
+"""What a config's `recipe` may be, and the command that runs it."""
 
 ConfigFile = Annotated[Path, typer.Argument(help="A .yaml or .py config, e.g. examples/digits.yaml.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the run, instead of the config's.")]
@@ -103,6 +107,27 @@ def export(
 
 
 @app.command()
+def prune(config: ConfigFile, output: Output = None) -> None:
+    """Prune a trained model to a budget: rank channels, cut, recalibrate, finetune; write the smaller model and a table.
+
+    The config names the model, the data and the budget, and the model's weights, or how to train it first.
+    """
+    content, folder = _content(config, output, "prune")
+    settings = PruneSettings.from_config(content)
+    with Bars(console) as bars:
+        result = prune_model(settings, folder, progress=bars.show)
+    console.print(pruned_table(result))
+    _say("widths", json.dumps(result.shrunk.architecture))
+    _say("saved", str(result.subnet_file))
+    _say("report", str(result.report_file))
+    console.print("\nnext:")
+    _line(f"python -c \"import mutorch; print(mutorch.subnet.read_record('{result.subnet_file}'))\"")
+    _line(
+        f"mutorch.load('{result.subnet_file}', build)  # in Python: build makes the original; the file cuts and fills it"
+    )
+
+
+@app.command()
 def report(folder: Annotated[Path, typer.Argument(help="The output folder of a finished run.")]) -> None:
     """Write the HTML report of a finished run again."""
     _say("report", str(write_report(folder, title=f"{folder.name}: one-shot search")))
@@ -136,15 +161,21 @@ def run() -> None:
 
 
 def _read(config: Path, output: Path | None) -> tuple[Settings, Path]:
+    content, folder = _content(config, output, "spos")
+    return Settings.from_config(content), folder
+
+
+def _content(config: Path, output: Path | None, expected: str) -> tuple[dict[str, Any], Path]:
     content: dict[str, Any] = load_config(config)
-    recipe = content.get("recipe", "spos")
-    if recipe != "spos":
-        raise ConfigError(f"no recipe {recipe!r}; {nearest(recipe, ['spos'])}")
+    recipe = content.get("recipe", expected)
+    if recipe not in RECIPES:
+        raise ConfigError(f"no recipe {recipe!r}; {nearest(recipe, RECIPES)}")
+    if recipe != expected:
+        raise ConfigError(f"{config} is for `mutorch {RECIPES[recipe]}`: its recipe is {recipe!r}")
     # Modules that a config names may lie beside it.
     sys.path.insert(0, str(config.resolve().parent))
     import_custom(content)
-    folder = output or Path(content.get("output", Path("runs") / config.stem))
-    return Settings.from_config(content), folder
+    return content, output or Path(content.get("output", Path("runs") / config.stem))
 
 
 def _architecture(text: str) -> dict[str, Any]:

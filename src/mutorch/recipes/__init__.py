@@ -6,6 +6,9 @@ from .differentiable import Method as Method
 from .differentiable import differentiable as differentiable
 from .differentiable import search_by_gradient as search_by_gradient
 from .differentiable import train_alone as train_alone
+from .prune import Pruned as Pruned
+from .prune import prune as prune
+from .prune_settings import PruneSettings as PruneSettings
 from .settings import Searching as Searching
 from .settings import Settings as Settings
 from .settings import Training as Training

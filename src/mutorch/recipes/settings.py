@@ -100,7 +100,7 @@ class Settings:
         known = {**config}
         for extra in ("recipe", "output", "custom_imports"):
             known.pop(extra, None)
-        _check_keys(known, [f.name for f in fields(cls)], "the config")
+        check_keys(known, [f.name for f in fields(cls)], "the config")
         for key in ("model", "data"):
             if key not in known:
                 raise ConfigError(f"a config needs {key!r}, a dict with `type`; this one has {sorted(config)}")
@@ -110,22 +110,23 @@ class Settings:
         for key, kind in parts.items():
             if key in known:
                 base = Training(steps=3000) if key == "supernet" else kind()
-                known[key] = _filled(base, known[key], key)
+                known[key] = filled(base, known[key], key)
         optional = {
             key: value for key, value in known.items() if value is not None or key not in ("num_random", "threads")
         }
-        return cls(**_checked(optional, ""))
+        return cls(**checked(optional, ""))
 
 
-def _filled(base: T, given: Any, where: str) -> T:
+def filled(base: T, given: Any, where: str) -> T:
+    """A copy of a record with the values that a config gives for it, checked."""
     if not isinstance(given, Mapping):
         raise ConfigError(f"{where!r} must be a dict, got {type(given).__name__}")
     names = [f.name for f in fields(base)]  # type: ignore[arg-type]
-    _check_keys(given, names, f"{where!r}")
-    return type(base)(**{**{name: getattr(base, name) for name in names}, **_checked(given, f"{where}: ")})
+    check_keys(given, names, f"{where!r}")
+    return type(base)(**{**{name: getattr(base, name) for name in names}, **checked(given, f"{where}: ")})
 
 
-def _checked(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+def checked(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The values, found wrong here and not after hours of training; 1e3 is a whole number."""
     values = {**given}
     for name, value in given.items():
@@ -147,7 +148,8 @@ def _whole(value: Any) -> int | None:
     return int(value)
 
 
-def _check_keys(given: Mapping[str, Any], allowed: list[str], where: str) -> None:
+def check_keys(given: Mapping[str, Any], allowed: list[str], where: str) -> None:
+    """Refuse a key that nothing reads."""
     for key in given:
         if key not in allowed:
             raise ConfigError(f"{where} has no key {key!r}; {nearest(key, allowed)}")

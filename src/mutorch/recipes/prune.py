@@ -1,0 +1,210 @@
+"""Prune a trained model to a budget, from a config to a plain model and a table.
+
+1. Load the model's weights, or train it. 2. Shrink it: rank channels, cut to the budget, recalibrate, finetune with the
+original as the teacher. 3. Write the smaller model and what was measured.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mutorch.channels import searchable, widths
+from mutorch.errors import LoadError, ResumeError
+from mutorch.importance import Importance
+from mutorch.mutators import Mutator
+from mutorch.pruning import Prices, Shrunk, shrink
+from mutorch.pruning.shrink import SHARES
+from mutorch.registry import DATASETS, MODELS
+from mutorch.subnet import save
+from mutorch.training import fit
+from mutorch.utils import differences, evaluating
+
+from .prune_settings import RANKINGS, PruneSettings
+from .spos import Data, Progress, write_json
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a run made; `results.json` in its folder holds the numbers.
+
+    Attributes:
+        shrunk: see `mutorch.pruning.Shrunk`; its scores are validation accuracies.
+        test_accuracy: before and after, on data that nothing was chosen with.
+        subnet_file: the smaller model, for `mutorch.load(file, build_the_original)`.
+    """
+
+    shrunk: Shrunk
+    test_accuracy: tuple[float, float]
+    subnet_file: Path
+    report_file: Path
+
+
+def prune(settings: PruneSettings, output: str | os.PathLike[str], *, progress: Progress | None = None) -> Pruned:
+    """Run the whole recipe; see the top of this file.
+
+    Args:
+        output: a folder for the trained original, the smaller model and the table. One folder is one original.
+
+    Errors:
+        InfeasibleBudgetError: before anything is trained.
+        LoadError: weights that do not fit.
+        ResumeError: the folder belongs to a run with other settings.
+    """
+    folder = Path(output)
+    show: Progress = progress or (lambda *_: None)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    data: Data = DATASETS.build(dict(settings.data))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model: nn.Module = MODELS.build(dict(settings.model))
+    _check_budget(settings, model, data)
+    _original(settings, model, data, folder, show)
+    batches = data.loader("train", settings.batch_size)
+    shrunk = shrink(
+        model,
+        settings.budget,
+        batches,
+        _loss,
+        example_inputs=data.example_inputs,
+        importance=_importance(settings, batches),
+        allocation=settings.allocation,  # type: ignore[arg-type]
+        only=settings.only,
+        freeze=settings.freeze,
+        tie=settings.tie,
+        divisor=settings.divisor,
+        min_ratio=settings.min_ratio,
+        finetune=settings.finetune,
+        evaluate=lambda scored: _accuracy(scored, data, "val"),
+        seed=settings.seed,
+        progress=show,
+    )
+    accuracies = _accuracy(model, data, "test"), _accuracy(shrunk.model, data, "test")
+    metrics = {"test_accuracy": accuracies[1], **{f"val_{name}": score for name, score in shrunk.scores.items()}}
+    file = save(shrunk.model, folder / "subnet.safetensors", metrics=metrics)
+    report = _write(folder, shrunk, accuracies)
+    return Pruned(shrunk, accuracies, file, report)
+
+
+def _check_budget(settings: PruneSettings, model: nn.Module, data: Data) -> None:
+    """A budget that cannot be met is an error before hours of training."""
+    net = searchable(
+        model,
+        data.example_inputs,
+        rules=[widths(ratios=SHARES, divisor=settings.divisor)],
+        only=settings.only,
+        freeze=settings.freeze,
+        tie=settings.tie,
+    )
+    Prices(Mutator(net), data.example_inputs, min_ratio=settings.min_ratio).budget(settings.budget)
+
+
+def _original(settings: PruneSettings, model: nn.Module, data: Data, folder: Path, show: Progress) -> None:
+    """The weights of the original: from the file, from an earlier call, or trained now."""
+    if settings.weights is not None:
+        _load_weights(model, Path(settings.weights))
+        return
+    names = ("model", "data", "train", "seed")
+    mine = json.loads(json.dumps({name: asdict(settings)[name] for name in names}))
+    path = folder / "settings.json"
+    if path.exists():
+        different = differences(json.loads(path.read_text(encoding="utf-8")), mine)
+        if different:
+            raise ResumeError(f"{folder} holds a run with other settings ({different}); delete it, or give another")
+    else:
+        write_json(path, mine)
+    training, stage = settings.train, "training the original"
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=training.lr,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+        nesterov=training.momentum > 0,
+    )
+    fit(
+        model,
+        data.loader("train", training.batch_size),
+        _loss,
+        optimizer,
+        steps=training.steps,
+        scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps),
+        seed=settings.seed,
+        checkpoint=folder / "original.ckpt",
+        on_step=_shower(show, stage),
+    )
+    show(stage, training.steps, training.steps, "")
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    if not path.exists():
+        raise LoadError(f"no file {path} with the weights of the model")
+    try:
+        state: dict[str, Any] = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        )
+        model.load_state_dict(state.get("tensors", state))
+    except Exception as error:
+        raise LoadError(f"the weights in {path} do not fit {type(model).__name__}: {error}") from error
+
+
+def _importance(settings: PruneSettings, batches: Any) -> Importance | None:
+    if settings.importance is None:
+        return None
+    options = {**settings.importance}
+    kind = options.pop("type")
+    if kind == "taylor":
+        options |= {"batches": batches, "loss": _loss}
+    return RANKINGS[kind](**options)
+
+
+def _loss(model: nn.Module, batch: Any) -> Tensor:
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+def _shower(show: Progress, stage: str) -> Callable[[int, int, Tensor], None]:
+    def on_step(done: int, total: int, loss: Tensor) -> None:
+        if done % 20 == 0:
+            show(stage, done, total, f"loss {float(loss):.3f}")
+
+    return on_step
+
+
+def _accuracy(model: nn.Module, data: Data, split: str) -> float:
+    correct = count = 0
+    with evaluating(model), torch.inference_mode():
+        for inputs, labels in data.loader(split, 512):
+            correct += int((model(inputs).argmax(dim=1) == labels).sum())
+            count += len(labels)
+    return correct / count
+
+
+def _write(folder: Path, shrunk: Shrunk, accuracies: tuple[float, float]) -> Path:
+    """The numbers as JSON, and as a table for people."""
+    before, after = shrunk.comparison.first, shrunk.comparison.second
+    results = {
+        "budget": shrunk.budget,
+        "architecture": shrunk.architecture,
+        "before": {**before, "test_accuracy": accuracies[0]},
+        "after": {**after, "test_accuracy": accuracies[1]},
+        "val_accuracy": dict(shrunk.scores),
+        "finetuning_steps": shrunk.steps,
+    }
+    write_json(folder / "results.json", results)
+    rows = [(metric, before[metric], after[metric]) for metric in before]
+    lines = ["| | before | after | ratio |", "|---|---:|---:|---:|"]
+    lines += [f"| {name} | {a:,.6g} | {b:,.6g} | {b / a:.2f} |" for name, a, b in rows]
+    lines.append(f"| test accuracy | {accuracies[0]:.2%} | {accuracies[1]:.2%} | |")
+    stages = ", ".join(f"{stage} {score:.2%}" for stage, score in shrunk.scores.items())
+    kept = [f"| {unit} | {count} |" for unit, count in shrunk.architecture.items()]
+    text = [f"# Pruned to {shrunk.budget}", "", *lines, "", f"Validation accuracy: {stages}.", ""]
+    path = folder / "report.md"
+    path.write_text("\n".join([*text, "| unit | channels |", "|---|---:|", *kept]) + "\n", encoding="utf-8")
+    return path
