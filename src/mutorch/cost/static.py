@@ -44,7 +44,9 @@ def _static(model: nn.Module, *, narrow: bool) -> Iterator[None]:
                     continue
                 if id(tensor) not in parts:
                     part = state.part(name, tensor)
-                    parts[id(tensor)] = nn.Parameter(part, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else part
+                    parts[id(tensor)] = (
+                        nn.Parameter(part, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else part
+                    )
                 cut[name] = parts[id(tensor)]
             values: dict[str, Any] = state.values(module) if narrow else {name: {} for name in state.memories}
             module.__class__ = type(module).static_class  # type: ignore[attr-defined]
