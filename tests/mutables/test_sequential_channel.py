@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mutorch.errors import ChoiceError, FixedError
-from mutorch.mutables import DumpChosen, SequentialMutableChannel, SquentialMutableChannel
+from mutorch.mutables import CLOCK, DumpChosen, OneShotMutableChannel, SequentialMutableChannel, SquentialMutableChannel
 from mutorch.registry import MODELS
 
 
@@ -134,3 +134,51 @@ def test_copies_choose_on_their_own():
         assert (copied.current_choice, copied.alias) == (3, "stem")
         copied.current_choice = 1
         assert (channels.current_choice, copied.prefix) == (3, 1)
+
+
+def test_an_order_says_which_channels_are_kept_longest():
+    channels = SequentialMutableChannel(5)
+    channels.current_choice = 2
+    channels.set_order(torch.tensor([4, 1, 0, 2, 3]))
+    assert channels.order == [4, 1, 0, 2, 3]
+    assert channels.active().tolist() == channels.active_index().tolist() == [1, 4]
+    assert channels.current_mask.int().tolist() == [0, 1, 0, 0, 1]
+    assert (channels.prefix, channels.activated_channels, channels.current_choice) == (None, 2, 2)
+    channels.current_choice = 5
+    assert channels.active() == channels.prefix == 5
+    channels.set_order([1, 0, 2, 4, 3])
+    channels.current_choice = 3
+    assert channels.active() == 3  # the first three, whatever their order
+    channels.set_order(None)
+    assert channels.order == [0, 1, 2, 3, 4]
+
+
+def test_an_order_is_seen_by_caches_and_goes_along_with_copies():
+    channels = SequentialMutableChannel(4)
+    channels.current_choice = 2
+    before = CLOCK.now
+    channels.set_order([3, 2, 1, 0])
+    assert CLOCK.now != before
+    for copied in (copy.deepcopy(channels), pickle.loads(pickle.dumps(channels))):
+        assert copied.active().tolist() == [2, 3]
+        copied.set_order(None)
+        assert channels.active().tolist() == [2, 3]
+
+
+@pytest.mark.parametrize(
+    "order", [[0, 1], [0, 1, 2, 2], [0, 1, 2, 4], [0.0, 1.0, 2.0, 3.0], torch.ones(4, dtype=torch.bool)]
+)
+def test_an_order_has_every_position_once(order):
+    channels = SequentialMutableChannel(4)
+    with pytest.raises(ChoiceError, match="has every position from 0 to 3 once"):
+        channels.set_order(order)
+    assert channels.order == [0, 1, 2, 3]
+
+
+def test_the_order_of_a_fixed_mutable_is_final():
+    channels = OneShotMutableChannel(4, [2, 4])
+    channels.set_order([3, 2, 1, 0])
+    channels.fix_chosen(2)
+    with pytest.raises(FixedError, match="already fixed"):
+        channels.set_order(None)
+    assert channels.active().tolist() == [2, 3]

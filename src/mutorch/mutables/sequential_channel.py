@@ -1,14 +1,16 @@
 """Channels of which the first so many are active."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, Literal, TypeGuard
 
+import torch
 from torch import Tensor
 
 from mutorch.errors import ChoiceError, nearest
 from mutorch.space import RandomSource, as_random
 
-from .activity import Active, as_mask
+from .activity import Active, as_mask, from_index
 from .channel import BaseMutableChannel, FixedChannelError
 from .clock import tick
 
@@ -19,7 +21,8 @@ CLOSE = 1e-9
 class SequentialMutableChannel(BaseMutableChannel):
     """The first `k` of the channels, like 11110000 (seed 001, which spells it `SquentialMutableChannel`).
 
-    Its state is a number, not a mask. An int is a number of channels and a float a share of them, whichever way
+    The first are those with the lowest positions, or the first of an order that something which ranks channels gives:
+    see `set_order`. Its state is a number, not a mask. An int is a number of channels and a float a share of them, whichever way
     `current_choice` is spelled when read. Nothing is rounded into the range: 0, or more channels than there are, is an
     error; a share that is too small for one channel keeps one.
 
@@ -47,6 +50,50 @@ class SequentialMutableChannel(BaseMutableChannel):
             raise ChoiceError(f"no choice_mode {choice_mode!r}; {nearest(choice_mode, ('number', 'ratio'))}")
         self.choice_mode = choice_mode
         self._count = num_channels
+        self._order: Tensor | None = None
+        self._ordered: tuple[int, Active] = (0, 0)  # of how many, which are the first of the order
+
+    @property
+    def order(self) -> list[int]:
+        """All positions, those that are kept longest first."""
+        return list(range(self.num_channels)) if self._order is None else self._order.tolist()
+
+    def set_order(self, order: Tensor | Sequence[int] | None) -> None:
+        """Let the active channels be the first of `order`; the choice stays.
+
+        Args:
+            order: every position once, what is kept longest first; `None`: ascending.
+
+        Errors:
+            ChoiceError: no permutation of the positions.
+            FixedError: fixed, so that its channels are final.
+
+        Example:
+            >>> channels = SequentialMutableChannel(4)
+            >>> channels.set_order([2, 0, 3, 1])
+            >>> channels.current_choice = 2
+            >>> channels.active(), channels.current_mask.int().tolist(), channels.prefix
+            (tensor([0, 2]), [1, 0, 1, 0], None)
+        """
+        self._check_not_fixed()
+        self._order = None if order is None else self._permutation(order)
+        self._ordered = (0, 0)
+        tick()
+
+    def _permutation(self, order: Tensor | Sequence[int]) -> Tensor | None:
+        positions = order.detach().cpu() if isinstance(order, Tensor) else torch.tensor(list(order), device="cpu")
+        ascending = torch.arange(self.num_channels, device="cpu")
+        whole = not positions.is_floating_point() and positions.dtype != torch.bool
+        if (
+            not whole
+            or positions.shape != ascending.shape
+            or not torch.equal(positions.long().sort().values, ascending)
+        ):
+            raise ChoiceError(
+                f"an order of {self._describe()} has every position from 0 to {self.num_channels - 1} once, got {order!r}"
+            )
+        positions = positions.long().clone()
+        return None if torch.equal(positions, ascending) else positions
 
     @property
     def is_num_mode(self) -> bool:
@@ -115,19 +162,19 @@ class SequentialMutableChannel(BaseMutableChannel):
     @property
     def current_mask(self) -> Tensor:
         """The mask, a new bool tensor on the CPU."""
-        return as_mask(self._count, self.num_channels)
+        return as_mask(self.active(), self.num_channels)
 
     @property
     def activated_channels(self) -> int:
         return self._count
 
-    @property
-    def prefix(self) -> int:
-        """The number of active channels: they are the first."""
-        return self._count
-
     def active(self) -> Active:
-        return self._count
+        """How many of the first channels are active; their positions where the order says others."""
+        if self._order is None:
+            return self._count
+        if self._ordered[0] != self._count:
+            self._ordered = self._count, from_index(self._order[: self._count].sort().values)
+        return self._ordered[1]
 
     def fix_chosen(self, chosen: Any = ...) -> None:
         """Make `chosen` final; without one, the current choice.
