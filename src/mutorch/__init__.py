@@ -2,6 +2,7 @@
 
 from mutorch import errors as errors
 from mutorch import training as training
+from mutorch.channels import depth as depth
 from mutorch.channels import register_label_rule as register_label_rule
 from mutorch.channels import report as report
 from mutorch.channels import searchable as searchable

@@ -1,7 +1,7 @@
 """From groups of channels to units, and to modules that follow them."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -11,6 +11,7 @@ from torch import nn
 
 from mutorch.errors import SpaceError, nearest
 from mutorch.mutables.base import HELD
+from mutorch.mutables.depth import MutableDepth
 from mutorch.ops.dynamic import DynamicState, Execution, FollowedSize, make_dynamic_, restore_
 from mutorch.ops.extent import ALWAYS as NOT_DECIDED
 from mutorch.ops.extent import Extent
@@ -38,6 +39,7 @@ class Search:
         units: one for each decision.
         group_units: the number of a group in `structure.groups` to its unit; groups that no rule names have none.
         example_inputs: what the model was observed on.
+        depths: one for each row of blocks that may be shorter.
     """
 
     structure: Structure
@@ -46,6 +48,12 @@ class Search:
     units: list[MutableChannelUnit]
     group_units: dict[int, MutableChannelUnit]
     example_inputs: ExampleInputs
+    depths: list[MutableDepth]
+
+    @property
+    def decisions(self) -> list[MutableChannelUnit | MutableDepth]:
+        """Everything that decides: units, then depths."""
+        return [*self.units, *self.depths]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Search":
         # What was learned is not changed any more, and is large.
@@ -56,6 +64,7 @@ class Search:
             copy.deepcopy(self.units, memo),
             copy.deepcopy(self.group_units, memo),
             self.example_inputs,
+            copy.deepcopy(self.depths, memo),
         )
 
 
@@ -65,6 +74,7 @@ def build_(
     observer: Observer,
     rules: Sequence[Widths],
     example_inputs: ExampleInputs,
+    depths: Sequence[MutableDepth] = (),
 ) -> Search:
     """Make units for what the rules name, and the model's modules dynamic, in place."""
     units = _units(structure, rules)
@@ -92,13 +102,13 @@ def build_(
                 *state.sizes.get(rule.attribute, ()),
                 FollowedSize(kept, factor, rule.index),
             )
-    _add_statistics(model, observer, extents, states)
+    _add_statistics(model, observer, extents, state_of)
     for module in list(model.modules()):
         if id(module) in states:
             make_dynamic_(module, states[id(module)])
-    search = Search(structure, observer, execution, list(units.values()), units, example_inputs)
+    search = Search(structure, observer, execution, list(units.values()), units, example_inputs, list(depths))
     model.__dict__[SEARCH] = search
-    model.__dict__[HELD] = search.units
+    model.__dict__[HELD] = search.decisions
     return search
 
 
@@ -168,18 +178,14 @@ def _cut_tensors(model: nn.Module, structure: Structure, extents: _Extents) -> d
     return found
 
 
-def _add_statistics(model: nn.Module, observer: Observer, extents: _Extents, states: dict[int, DynamicState]) -> None:
+def _add_statistics(
+    model: nn.Module, observer: Observer, extents: _Extents, state_of: Callable[[nn.Module], DynamicState]
+) -> None:
     """Tell modules that average over channels which ones: in mask mode, the others must not count."""
     modules = dict(model.named_modules())
-    for (_, path), dims in observer.unmaskable.items():
-        for dim in dims:
-            components = tuple(observer.algebra.resolve(dim))
+    for (_, path), places in observer.averaged.items():
+        for place, dims in places.items():
+            components = tuple(observer.algebra.resolve(dims[0]))
             extent = extents.of(components, len(components[0])) if components else None
-            state = states.get(id(modules[path])) if path in modules else None
-            if extent is None:
-                continue
-            if state is None:
-                some = next(iter(states.values()))
-                state = states.setdefault(id(modules[path]), DynamicState(some.execution))
-            if extent not in state.statistics:
-                state.statistics.append(extent)
+            if extent is not None:
+                state_of(modules[path]).statistics[place] = extent

@@ -88,16 +88,21 @@ class DimAlgebra:
             self._match(a, b, reason)
         return one
 
+    def tie_counts(self, one: Dim, other: Dim, reason: str) -> None:
+        """Let as many positions be kept of one dimension as of another that is as long.
+
+        That holds already where they are made of the same channels in another order; else the same positions are kept.
+        """
+        left, right = _as_sets(self.resolve(one), self.resolve(other))
+        if left.shape != right.shape or not np.array_equal(_in_any_order(left), _in_any_order(right)):
+            self.unify(one, other, reason)
+
     def _check_equal(self, a: list[Ids], b: list[Ids], reason: str) -> None:
         # A component with one atom everywhere is what is left of a rectangle with one row or column: it tells nothing.
-        left, right = _as_sets(*([x for x in side if (x != x[:1]).any() or (x == ANYTHING).any()] for side in (a, b)))
-        if left.shape != right.shape:
-            raise LabelMismatchError(f"{reason}: {left.shape[1]} and {right.shape[1]} channels meet", _flat(a, b))
-        columns = np.flatnonzero((left != right).any(axis=0)).tolist()
-        wrong = [column for column in columns if not _may_be_equal(left[:, column], right[:, column])]
-        if wrong:
-            atoms = np.unique(np.concatenate([left[:, wrong], right[:, wrong]]))
-            raise LabelMismatchError(f"{reason}: channels meet that do not belong together", atoms[atoms > ANYTHING])
+        varying = [[x for x in side if (x != x[:1]).any()] for side in (a, b)]
+        if _disagreement(a, b) is None or (wrong := _disagreement(*varying)) is None:
+            return
+        raise LabelMismatchError(f"{reason}: channels meet that do not belong together", wrong[wrong > ANYTHING])
 
     def _without_common(self, a: list[Ids], b: list[Ids]) -> tuple[list[Ids], list[Ids]]:
         """Components that are equal on both sides say nothing new."""
@@ -250,12 +255,22 @@ def _as_sets(a: list[Ids], b: list[Ids]) -> tuple[Ids, Ids]:
     return both[0], both[1]
 
 
+def _in_any_order(columns: Ids) -> Ids:
+    return columns[:, np.lexsort(columns)]
+
+
+def _disagreement(a: list[Ids], b: list[Ids]) -> Ids | None:
+    """The atoms where two dimensions are not the same channels; `None` where they may be."""
+    left, right = _as_sets(a, b)
+    if left.shape != right.shape:
+        return np.unique(np.concatenate([*a, *b]))
+    columns = np.flatnonzero((left != right).any(axis=0)).tolist()
+    wrong = [column for column in columns if not _may_be_equal(left[:, column], right[:, column])]
+    return np.unique(np.concatenate([left[:, wrong], right[:, wrong]])) if wrong else None
+
+
 def _may_be_equal(one: Ids, other: Ids) -> bool:
     """Whether the same channel may stand in both places: what is left of one row or column of a rectangle lacks an atom."""
     left, right = (set(side[side != ALWAYS].tolist()) for side in (one, other))
     return ANYTHING in left | right or (bool(left and right) and (left <= right or right <= left))
 
-
-def _flat(a: list[Ids], b: list[Ids]) -> Ids:
-    every = np.unique(np.concatenate([*a, *b])) if a or b else np.empty(0, dtype=np.int64)
-    return every[every > ANYTHING]

@@ -1,5 +1,6 @@
 """How a searchable model computes: with the active channels only, or with zeros in the others' places."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,8 @@ from mutorch.errors import MutorchError, SpaceError, nearest
 from mutorch.ops.dynamic import Mode
 
 from .build import SEARCH, Search
+from .observer import Place
+from .trial import is_inside
 
 MASKABLE = frozenset(
     (
@@ -20,6 +23,7 @@ MASKABLE = frozenset(
         "aten.native_group_norm",
         "aten._fused_rms_norm",
         "aten.rms_norm",
+        "torch.multi_head_attention_forward",
     )
 )
 """Operations over searchable channels that are computed on the active ones alone; see `MaskedStatistics`."""
@@ -68,17 +72,35 @@ def set_mode_(net: nn.Module, mode: Mode) -> None:
         raise ModeError(f"no mode {mode!r}; {nearest(mode, ('slice', 'mask'))}")
     found = searches(net)
     for _, search in found if mode == "mask" else ():
-        for (operation, path), dims in search.observer.unmaskable.items():
-            maskable = operation in MASKABLE or operation.startswith("aten._scaled_dot_product")
-            if not maskable and any(search.observer.algebra.free(dim) for dim in dims):
-                raise ModeError(
-                    f"{operation!r} in {path!r} computes over searchable channels, and zeros in place of removed ones would "
-                    f"change what it gives; use mode 'slice', or freeze={[path]!r}"
-                )
+        _check_maskable(search)
     for _, search in found:
         search.execution.mode = mode
         for unit in search.units:
             unit.refresh()
+
+
+def _check_maskable(search: Search) -> None:
+    kinds: dict[tuple[str, Place], set[tuple[bytes, ...]]] = defaultdict(set)
+    decided: set[tuple[str, Place]] = set()
+    for (operation, path), places in search.observer.averaged.items():
+        for place, dims in places.items():
+            for dim in dims:
+                components = search.observer.algebra.resolve(dim)
+                kinds[path, place].add(tuple(component.tobytes() for component in components))
+                if any(number in search.group_units for number in search.structure.groups_in(components)):
+                    decided.add((path, place))
+                    if operation not in MASKABLE and not operation.startswith("aten._scaled_dot_product"):
+                        raise ModeError(
+                            f"{operation!r} in {path!r} computes over searchable channels, and zeros in place of removed "
+                            f"ones would change what it gives; use mode 'slice', or freeze={[path]!r}"
+                        )
+    for path, place in decided:
+        inside = [found for (other, at), found in kinds.items() if at == place and is_inside(other, path)]
+        if len(set().union(*inside)) > 1:
+            raise ModeError(
+                f"{path!r} averages over several dimensions of size {place[2]}, not all of the same channels, and mode "
+                f"'mask' cannot tell them apart; use mode 'slice', or freeze={[path]!r}"
+            )
 
 
 @contextmanager

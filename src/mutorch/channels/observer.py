@@ -1,7 +1,7 @@
 """One real forward, observed: which positions of which tensors belong together."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +52,24 @@ class Bound:
     size: int
 
 
+Place = tuple[int, int, int]
+"""A dimension of a tensor, as far as a running model knows it: how many dimensions there are, which one, and its size."""
+HEAD = 0
+"""In a place, instead of the number of dimensions: the width of a head inside torch's own attention."""
+
+
+@dataclass(slots=True)
+class BlockCall:
+    """What a module was given and gave, where both are single tensors."""
+
+    given: Labels | None
+    given_shape: tuple[int, ...]
+    times: int = 0
+    made: Labels | None = None
+    made_shape: tuple[int, ...] = ()
+    computes: bool = False
+
+
 @dataclass(slots=True)
 class PythonCall:
     """The call of torch's Python interface that is running."""
@@ -77,7 +95,8 @@ class Observer:
         parameters: labels of every parameter and floating buffer, by id.
         bound: attributes that follow a size.
         unknown: operations without a rule, by (operation, module), and how many channels they froze.
-        unmaskable: (operation, module) of what computes otherwise when removed channels are zeros instead of absent.
+        averaged: (operation, module) of what computes otherwise when removed channels are zeros instead of absent, with the
+            dimensions that it averages over.
         work: what the kernels cost.
     """
 
@@ -86,7 +105,7 @@ class Observer:
         self.parameters: dict[int, Labels] = {}
         self.bound: list[Bound] = []
         self.unknown: Counter[tuple[str, str]] = Counter()
-        self.unmaskable: dict[tuple[str, str], list[Dim]] = {}
+        self.averaged: dict[tuple[str, str], dict[Place, list[Dim]]] = {}
         self.work: list[Work] = []
         self.made: list[tuple[Tensor, str, tuple[tuple[int, Any], ...]]] = []
         self.python_call: PythonCall | None = None
@@ -96,6 +115,7 @@ class Observer:
         self.seen_parameters: set[int] = set()
         self.paths: dict[int, str] = {}
         self.memories: dict[int, set[str]] = {}
+        self.blocks: dict[str, BlockCall] = {}
         self.blamed: list[Tensor] = []
         self._labels: dict[int, Labels] = {}
         self._by_memory: dict[Any, Labels] = {}
@@ -178,7 +198,7 @@ class Observer:
         if isinstance(source, AttributeSize):
             self.bind(source, dim)
         elif source.size == size:
-            self.unify(source.dim, dim, what)
+            self.algebra.tie_counts(source.dim, dim, self.reason(what))
 
     def bind(self, attribute: AttributeSize, dim: Dim) -> None:
         """Let an attribute be the number of live positions of a dimension."""
@@ -190,11 +210,19 @@ class Observer:
         if not self.checking:
             self.work.append(Work(self.module, kind, factor, sizes, self.context))
 
-    def not_maskable(self, dims: Sequence[Dim]) -> None:
-        """Note that zeros in place of removed channels change what the current operation computes."""
-        free = [dim for dim in dims if self.algebra.free(dim)]
-        if free and not self.checking:
-            self.unmaskable.setdefault((self.operation, self.module), []).extend(free)
+    def averages(self, tensor: Tensor, dims: Iterable[int], what: str | None = None) -> None:
+        """Note that `what`, the current operation unless given, averages over dimensions of `tensor`.
+
+        Zeros in place of removed channels would change what it computes.
+        """
+        for dim in dims:
+            place = tensor.dim(), dim % tensor.dim(), int(tensor.shape[dim])
+            self.note_average(place, self.labels(tensor)[dim], what or self.operation)
+
+    def note_average(self, place: Place, dim: Dim, what: str) -> None:
+        """Note that `what` averages over a dimension."""
+        if not self.checking:
+            self.averaged.setdefault((what, self.module), {}).setdefault(place, []).append(dim)
 
     def on_equal(self, one: TracedInt, other: TracedInt) -> None:
         """Two sizes that the model compares and finds equal."""
@@ -336,15 +364,23 @@ def _traced_attributes(model: nn.Module, observer: Observer) -> Iterator[None]:
 
 @contextmanager
 def _entered(module: nn.Module, path: str, observer: Observer) -> Iterator[None]:
-    def enter(*_: Any) -> None:
+    def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         observer.modules.append(path)
+        given = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
+        if not observer.checking and given is not None:
+            call = observer.blocks.setdefault(path, BlockCall(observer.labels(given), tuple(given.shape)))
+            call.times += 1
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:
+        if path in observer.blocks and isinstance(output, Tensor) and not observer.checking:
+            call = observer.blocks[path]
+            call.made, call.made_shape = observer.labels(output), tuple(output.shape)
+            call.computes = any(parameter.dim() > 1 for parameter in module.parameters())
         if isinstance(module, nn.MultiheadAttention) and not observer.checking:
             _tie_attention(module, observer)
         observer.modules.pop()
 
-    handles = [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    handles = [module.register_forward_pre_hook(enter, with_kwargs=True), module.register_forward_hook(leave)]
     try:
         yield
     finally:
@@ -370,6 +406,8 @@ def _tie_attention(module: nn.MultiheadAttention, observer: Observer) -> None:
     for dim in [*dims, observer.labels(module.out_proj.weight)[1]]:
         observer.unify(embedded, dim, "the attention's width")
     heads = observer.algebra.split(embedded, [module.num_heads, module.head_dim], observer.reason("heads"))
+    place = HEAD, 0, int(module.head_dim)
+    observer.note_average(place, heads[1], "torch.multi_head_attention_forward")  # the scale is 1 / sqrt(head_dim)
     size = int(module.embed_dim)
     own = [("num_heads", heads[0], int(module.num_heads)), ("head_dim", heads[1], int(module.head_dim))]
     own += [("embed_dim", embedded, size)]

@@ -75,7 +75,7 @@ def _tie_computed(observer: "Observer", value: TracedInt, dims: Sequence[Dim], w
                 continue
             tied = True
             if isinstance(source, DimSize):
-                observer.unify(source.dim, dim, what)
+                observer.algebra.tie_counts(source.dim, dim, observer.reason(what))
             else:
                 observer.bind(source, dim)
     return tied

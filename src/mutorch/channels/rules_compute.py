@@ -157,7 +157,7 @@ def _attention(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> 
     observer.freeze([query[-2], key[-2]], "the positions of an attention")
     inner = observer.unify(query[-1], key[-1], "queries and keys")
     if kwargs.get("scale") is None:
-        observer.not_maskable([inner])  # the scale is 1 / sqrt(head_dim)
+        observer.averages(args[0], [-1])  # the scale is 1 / sqrt(head_dim)
     mask = kwargs.get("attn_mask", kwargs.get("attn_bias"))
     result = (*query[:-1], value[-1])
     attended = (*query[:-1], ())
@@ -186,7 +186,7 @@ def _batch_norm(observer: Observer, args: Arguments, kwargs: Named, out: Any) ->
     for other in args[1:5]:
         if isinstance(other, Tensor):
             labels[1] = observer.unify(labels[1], observer.labels(other)[0], "a batch norm")
-    observer.not_maskable([labels[0], *labels[2:]])
+    observer.averages(args[0], [0, *range(2, len(labels))])
     channels = int(args[0].shape[1])
     outputs = [x for x in (out if isinstance(out, tuple | list) else [out]) if isinstance(x, Tensor)]
     statistics = [(labels[1],) if tuple(x.shape) == (channels,) else ((),) * x.dim() for x in outputs[1:]]
@@ -200,7 +200,8 @@ def _layer_norm(observer: Observer, args: Arguments, kwargs: Named, out: Any) ->
         for other in args[2:4]:
             if isinstance(other, Tensor):
                 labels[place] = observer.unify(labels[place], observer.labels(other)[number], "a layer norm")
-    observer.not_maskable(labels[len(labels) - len(shape) :])
+    several = f"{observer.operation} over several dimensions" if len(shape) > 1 else None
+    observer.averages(args[0], range(-len(shape), 0), several)
     statistics = (*labels[: len(labels) - len(shape)], *[()] * len(shape))
     return [tuple(labels), statistics, statistics]
 
@@ -210,17 +211,15 @@ def _group_norm(observer: Observer, args: Arguments, kwargs: Named, out: Any) ->
     labels, channels = list(observer.labels(x)), int(x.shape[1])
     rows: Dim = ()
     if 1 < groups < channels:
-        rows, columns = observer.algebra.split(labels[1], [groups, channels // groups], observer.reason("a group norm"))
+        rows, _ = observer.algebra.split(labels[1], [groups, channels // groups], observer.reason("a group norm"))
         call = observer.python_call
         if call is not None and call.name == "group_norm":
             observer.constrain(call.argument(1, "num_groups"), rows, groups, "a group norm")
-        observer.not_maskable([columns])
     elif groups == channels:
         call = observer.python_call
         if call is not None and call.name == "group_norm":
             observer.constrain(call.argument(1, "num_groups"), labels[1], groups, "a group norm")
-    else:
-        observer.not_maskable([labels[1]])
+    observer.averages(x, [1])
     for other in args[1:3]:
         if isinstance(other, Tensor):
             labels[1] = observer.unify(labels[1], observer.labels(other)[0], "a group norm")
@@ -253,7 +252,7 @@ def _reduction(position: int, *, zeros_count: bool = False, ordered: bool = Fals
         if ordered:
             observer.freeze(reduced, "a reduction that tells positions apart")
         elif not zeros_count:
-            observer.not_maskable(reduced)
+            observer.averages(source, gone)
         outputs = out if isinstance(out, tuple | list) else [out]
         keep = outputs[0].dim() == source.dim()
         kept = tuple(() if i in gone else dim for i, dim in enumerate(labels) if keep or i not in gone)
@@ -281,7 +280,7 @@ def _softmax(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> La
     """Over channels (cross-covariance attention): those that are there share the weight."""
     labels = observer.labels(args[0])
     if labels:
-        observer.not_maskable([labels[int(args[1])]])
+        observer.averages(args[0], [int(args[1])])
     return labels
 
 

@@ -108,6 +108,8 @@ def _cat(observer: Observer, args: Arguments, kwargs: Named, out: Tensor) -> Lab
         dims = [observer.labels(x)[place] for x in parts]
         if place == dim:
             height = max(len(labels) for labels in dims)
+            if observer.checking and any(int(x.shape[dim]) == 1 for x in parts):
+                height = max(height, 1)
             result.append(
                 tuple(
                     np.concatenate(

@@ -13,6 +13,7 @@ from .atoms import Atoms
 from .build import SEARCH as SEARCH
 from .build import Search as Search
 from .build import build_, unbuild_
+from .depth import Depth, make_depths_
 from .observer import Observer, observe_labels
 from .selection import Selector, outermost, select
 from .structure import find_structure
@@ -29,7 +30,7 @@ def searchable(
     model: nn.Module,
     example_inputs: ExampleInputs,
     *,
-    rules: Sequence[Widths] = (),
+    rules: Sequence[Widths | Depth] = (),
     only: Iterable[Selector] | Selector = (),
     freeze: Iterable[Selector] | Selector = (),
     tie: Sequence[Sequence[str]] = (),
@@ -50,8 +51,9 @@ def searchable(
         model: any module; class, attributes and control flow as they are. May hold mutables, which stay searchable.
         example_inputs: what the model is called with: a tensor, a tuple of arguments, a dict of keyword arguments, or a
             function that takes the model and calls it. On the device of the model; `meta` works.
-        rules: which units may have which widths; the last one that names a unit counts, and a unit that none names is not
-            searched. `[widths()]` unless given.
+        rules: which units may have which widths, and which rows of residual blocks may be shorter: `widths(...)` and
+            `depth(...)`. The last one that names a unit counts, and what none names is not searched. `[widths()]` unless
+            given.
         only: modules to search, by glob over paths, type or predicate; nothing of any other module changes.
         freeze: modules of which nothing changes, neither outputs nor inputs.
         tie: paths of modules whose outputs keep the same channels, beside what the forward shows.
@@ -86,15 +88,18 @@ def searchable(
     observe_labels(net, example_inputs, observer)
     training = _observe_training(net, example_inputs, observer)
     _tie(net, observer, tie)
+    of_widths = [rule for rule in rules if isinstance(rule, Widths)]
+    of_depths = [rule for rule in rules if isinstance(rule, Depth)]
+    depths = make_depths_(net, observer, of_depths, list(frozen))
     while True:
         structure = find_structure(net, observer, frozen)
-        search = build_(net, structure, observer, rules or [widths()], example_inputs)
+        search = build_(net, structure, observer, of_widths if rules else [widths()], example_inputs, depths)
         failure = try_narrower(net, search, num_trials=num_trials, training=training)
         if failure is None:
             break
         observer.algebra.atoms.freeze(*failure)
         unbuild_(net)
-    if not search.units:
+    if not search.decisions:
         raise EmptySpaceError(_why_empty(net, search))
     return net
 

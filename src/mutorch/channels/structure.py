@@ -149,7 +149,7 @@ def _agree(observer: Observer) -> None:
         for other in several[1:]:
             if other.size == several[0].size:
                 what = f"the attribute {other.attribute.name!r} counts both"
-                observer.algebra.unify(several[0].dim, other.dim, what)
+                observer.algebra.tie_counts(several[0].dim, other.dim, what)
         if any(not observer.algebra.free(bound.dim) for bound in several):
             for bound in several:
                 observer.algebra.freeze(bound.dim, f"{bound.attribute.name!r} counts channels that are frozen")

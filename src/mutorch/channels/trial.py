@@ -26,19 +26,19 @@ def try_narrower(net: nn.Module, search: Search, *, num_trials: int, training: b
     Args:
         training: try what runs in training, too.
     """
-    units = search.units
+    decisions = search.decisions
     try:
-        for trial in range(num_trials + 1 if units else 0):
-            for unit in units:
-                choices = list(unit.choices)
-                unit.assign(choices[0] if trial == 0 else random_at(trial, "trial", unit.name).choice(choices))
+        for trial in range(num_trials + 1 if decisions else 0):
+            for decision in decisions:
+                choices = list(decision.choices)
+                decision.assign(choices[0] if trial == 0 else random_at(trial, "trial", decision.name).choice(choices))
             for mode in (False, True) if training else (False,):
                 failure = _trial(net, search, mode)
                 if failure is not None:
                     return failure
     finally:
-        for unit in units:
-            unit.assign(unit.default_choice)
+        for decision in decisions:
+            decision.assign(decision.default_choice)
     return None
 
 
@@ -73,7 +73,7 @@ def _blamed(search: Search, checker: Observer, error: Exception) -> list[int]:
         inside = [
             number
             for number, group in enumerate(structure.groups)
-            if number in search.group_units and any(_is_inside(place.module, path) for place, _ in group.places)
+            if number in search.group_units and any(is_inside(place.module, path) for place, _ in group.places)
         ]
         if inside or not path:
             return inside
@@ -81,5 +81,6 @@ def _blamed(search: Search, checker: Observer, error: Exception) -> list[int]:
     return groups
 
 
-def _is_inside(path: str, around: str) -> bool:
+def is_inside(path: str, around: str) -> bool:
+    """Whether a path is that of a module or of something in it."""
     return not around or path == around or path.startswith(f"{around}.")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor, nn
 
 from mutorch.mutables import BaseMutable, MutableModule
+from mutorch.mutables.depth import MutableDepth
 from mutorch.mutators import walk
 from mutorch.space.decision import key
 
@@ -45,7 +46,7 @@ def _kept(module: nn.Module, context: Context, decisions: Mapping[int, str]) -> 
 
 def _holding(module: nn.Module, candidate: str, decisions: Mapping[int, str]) -> Context:
     """The `(decision, choice)` pairs of which each keeps the candidate."""
-    if not isinstance(module, MutableModule):
+    if not isinstance(module, MutableModule | MutableDepth):
         return ()
     name = decisions[id(module)]
     return tuple((name, key(choice)) for choice in module.decision_choices if module.keeps(choice, candidate))

@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 from mutorch.errors import SpaceError, StateError, nearest
 from mutorch.mutables import BaseMutable, DerivedMutable, MutableChannelContainer, MutableModule
 from mutorch.mutables.base import HELD
+from mutorch.mutables.depth import SKIPPED_BY, MutableDepth
 from mutorch.space import Decision, SearchSpace
 
 ROOT = "root"
@@ -101,15 +102,23 @@ def group(
 
 
 def walk(
-    module: nn.Module, path: str = "", inside: tuple[tuple[str, str], ...] = ()
+    module: nn.Module,
+    path: str = "",
+    inside: tuple[tuple[str, str], ...] = (),
+    depths: dict[int, str] | None = None,
 ) -> Iterator[tuple[str, nn.Module, tuple[tuple[str, str], ...]]]:
     """Every module with its path and the candidates that it sits in; a module that stands at two places comes twice.
 
     Mutables that a module holds outside the tree of modules (the units of a searchable model) come after it, by name.
     """
+    depths = {} if depths is None else depths
+    skipped_by = vars(module).get(SKIPPED_BY)
+    if skipped_by is not None and id(skipped_by[0]) in depths:
+        inside = (*inside, (depths[id(skipped_by[0])], str(skipped_by[1])))
     yield path, module, inside
     for held in vars(module).get(HELD, ()):
-        yield f"{path}.{held.name}" if path else held.name, held, inside
+        depths[id(held)] = f"{path}.{held.name}" if path else held.name
+        yield depths[id(held)], held, inside
     candidates: object = module.candidates if isinstance(module, MutableModule) else None
     for name, child in module._modules.items():
         if child is None:
@@ -117,9 +126,9 @@ def walk(
         child_path = f"{path}.{name}" if path else name
         if isinstance(child, nn.ModuleDict) and child is candidates:
             for choice, candidate in child.items():
-                yield from walk(candidate, f"{child_path}.{choice}", (*inside, (path, choice)))
+                yield from walk(candidate, f"{child_path}.{choice}", (*inside, (path, choice)), depths)
         else:
-            yield from walk(child, child_path, inside)
+            yield from walk(child, child_path, inside, depths)
 
 
 def _owners(model: nn.Module) -> dict[int, BaseMutable[Any, Any]]:
@@ -153,7 +162,7 @@ def _holding(
     return [
         (decision, choice)
         for choice in mutable.decision_choices
-        if isinstance(mutable, MutableModule) and mutable.keeps(choice, candidate)
+        if isinstance(mutable, MutableModule | MutableDepth) and mutable.keeps(choice, candidate)
     ]
 
 

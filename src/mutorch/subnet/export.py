@@ -16,8 +16,10 @@ from mutorch.channels.unit import MutableChannelUnit
 from mutorch.errors import ExportError
 from mutorch.mutables import BaseMutable, DerivedMutable, DiffMutableModule, MutableModule, find_sources
 from mutorch.mutables.base import HELD
+from mutorch.mutables.depth import MutableDepth
 from mutorch.mutators import CustomGroups, Mutator, group, unwrap, walk
 from mutorch.ops.dynamic import STATE, dynamic_modules, make_static_
+from mutorch.ops.skippable import is_skipped, make_unskippable_
 from mutorch.space import Architecture, Choice, SearchSpace
 from mutorch.training import recalibrate_
 
@@ -77,7 +79,8 @@ def export(
     exported = exporter.export(model)
     _check_plain(exported)
     record = _record(space, chosen, mutator.custom_groups if mutator is not None else None)
-    setattr(exported, RECORD, {**record, "resized": exporter.resized} if exporter.resized else record)
+    record |= {"resized": exporter.resized} if exporter.resized else {}
+    setattr(exported, RECORD, record | ({"removed": exporter.removed} if exporter.removed else {}))
     if calibrate is not None:
         recalibrate_(exported, calibrate)
     return exported
@@ -119,17 +122,20 @@ class _Exporter:
         self._memo: dict[int, Any] = {}
         self._entered: set[int] = set()
         self.resized: dict[str, dict[str, Any]] = {}
+        self.removed: dict[str, list[str]] = {}
 
     def export(self, model: nn.Module) -> nn.Module:
-        before = [(m, m.current_choice) for _, m, _ in walk(model) if isinstance(m, MutableChannelUnit)]
+        kinds = MutableChannelUnit | MutableDepth
+        before = [(m, m.current_choice) for _, m, _ in walk(model) if isinstance(m, kinds)]
         try:
-            for unit, _ in before:
-                if id(unit) in self._choices:
-                    unit.assign(self._choices[id(unit)])
+            for decision, _ in before:
+                if id(decision) in self._choices:
+                    decision.assign(self._choices[id(decision)])
+            gone = self._leave_out_blocks(model)
             self._enter_channels(model)
         finally:
-            for unit, choice in before:
-                unit.assign(choice)
+            for decision, choice in before:
+                decision.assign(choice)
         self._enter_values(model)
         self._enter(model)
         exported: nn.Module = copy.deepcopy(model, self._memo)
@@ -139,7 +145,21 @@ class _Exporter:
             static = vars(module).get(STATE)
             if isinstance(static, _Sizes):
                 make_static_(module, static.values)
+            make_unskippable_(module)
+        for row, name in gone:
+            del self._memo[id(row)]._modules[name]
         return exported
+
+    def _leave_out_blocks(self, model: nn.Module) -> list[tuple[nn.Module, str]]:
+        """Blocks that this depth does not compute, with the rows that they are in; they are not copied."""
+        gone: list[tuple[nn.Module, str]] = []
+        for path, row in model.named_modules():
+            for name, block in row.named_children():
+                if is_skipped(block):
+                    self._memo[id(block)] = None
+                    self.removed.setdefault(path, []).append(name)
+                    gone.append((row, name))
+        return gone
 
     def _enter_channels(self, model: nn.Module) -> None:
         """The active part of every tensor, once however many modules hold it, and the sizes that follow."""
@@ -147,6 +167,7 @@ class _Exporter:
             for name in (SEARCH, HELD):
                 if name in vars(module):
                     self._memo[id(vars(module)[name])] = None
+        left_out = [f"{row}.{name}".lstrip(".") for row, names in self.removed.items() for name in names]
         for path, module, state in dynamic_modules(model):
             for name in state.tensors:
                 whole = module._parameters.get(name)
@@ -159,7 +180,7 @@ class _Exporter:
             values = state.values(module)
             self._memo[id(state)] = _Sizes(values)
             changed = {name: value for name, value in values.items() if value != module.__dict__[name]}
-            if changed:
+            if changed and not any(path == block or path.startswith(f"{block}.") for block in left_out):
                 self.resized[path] = changed
 
     def _enter_values(self, model: nn.Module) -> None:

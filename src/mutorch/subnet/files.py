@@ -18,7 +18,7 @@ from mutorch.mutators import Mutator, find_places
 from mutorch.utils import whole_file
 
 from .export import export, record_of
-from .resize import resize_
+from .resize import remove_, resize_
 
 FORMAT = 1
 KEY = "mutorch"
@@ -101,6 +101,7 @@ def load(path: str | os.PathLike[str], model: nn.Module | Callable[[], nn.Module
             raise LoadError(f"{path} does not fit {type(built).__name__}: {error}") from error
     else:
         plain = copy.deepcopy(built) if isinstance(model, nn.Module) else built
+        remove_(plain, record.get("removed", {}), str(path))
         if "resized" in record:
             resize_(plain, record["resized"], tensors, str(path))
     tensors |= {name: tensors[source] for name, source in record.get("tied", {}).items()}

@@ -1,12 +1,28 @@
 """A model of the original class, cut to the sizes of a file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mutorch.errors import LoadError, nearest
+
+
+def remove_(model: nn.Module, blocks: Mapping[str, Sequence[str]], source: str) -> None:
+    """Remove the blocks that an export left out, by the path of their row, in place.
+
+    Errors:
+        LoadError: a row or block that the model does not have; nothing is changed.
+    """
+    modules = dict(model.named_modules())
+    for path, names in blocks.items():
+        missing = [name for name in names if path not in modules or name not in modules[path]._modules]
+        if missing:
+            raise LoadError(f"{source} lacks block {missing[0]!r} of {path!r}, which {type(model).__name__} does not have")
+    for path, names in blocks.items():
+        for name in names:
+            del modules[path]._modules[name]
 
 
 def resize_(
