@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from mutorch.channels import searchable
 from mutorch.cost import Budget, CostTable
 from mutorch.errors import InfeasibleBudgetError
 from mutorch.models import spos_shufflenet_setting
@@ -77,6 +78,25 @@ def test_a_budget_at_the_smallest_quantile_of_a_huge_space_still_gives_candidate
     drawn = [feasible.draw(seed) for seed in range(30)]
     assert all(architecture is not None and budget.allows(table(architecture)) for architecture in drawn)
     assert len({tuple(architecture.values()) for architecture in drawn}) == 30
+
+
+def test_a_tight_budget_on_widths_gives_its_first_candidates_from_few_evaluations():
+    layers = [layer for n in range(20) for layer in (nn.Linear(64, 64), nn.ReLU())]
+    net = searchable(nn.Sequential(*layers), torch.zeros(1, 64))
+    table = CostTable.from_model(Mutator(net), torch.zeros(1, 64), num_checks=1)
+    budget = Budget.parse({"macs": "10%"}, table)
+    rng = np.random.default_rng(0)
+    counts = [len(decision.choices) for decision in table.space]
+    assert not budget.mask(table, rng.integers(0, counts, size=(100_000, len(counts)))).any()
+    feasible = Feasible(table.space, table, budget)
+    evaluated = []
+    mask = Budget.mask
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Budget, "mask", lambda self, *args: (evaluated.append(len(args[1])), mask(self, *args))[1])
+        drawn = [feasible.draw(seed) for seed in range(50)]
+    assert all(budget.allows(table(architecture)) for architecture in drawn)
+    assert len({tuple(architecture.values()) for architecture in drawn}) == 50
+    assert sum(evaluated) < 90_000
 
 
 def test_a_huge_space_with_one_feasible_architecture_is_exhausted_after_it(make_toy):

@@ -14,6 +14,7 @@ from mutorch.channels import MutableChannelUnit
 from mutorch.errors import CostError
 from mutorch.mutables import MutableModule
 from mutorch.mutators import Mutator
+from mutorch.space import random_at
 from mutorch.utils import ExampleInputs
 
 from .amount import Amount, along, check_entries
@@ -68,13 +69,14 @@ class FactorsBuilder:
         self.base = self.space.encode(self.space.max)
         # A dimension of one position has no order in memory: views stand in for copies, kernels for others.
         self.ones = _ones(self.kept, self.base)
-        self.moving = set(self.opaque) | {self.space.names[number] for number in self.ones}
+        self.moving = set(self.opaque)
         self.depends: dict[Key, set[str]] = defaultdict(set)
         self._moved: set[str] = set()
         self._seen: dict[tuple[tuple[str, int], ...], Observation] = {}
 
     def build(self, num_checks: int) -> dict[str, Factors]:
         """Factors of `flops`, `activation_bytes`, `params` and `bytes`."""
+        self._suspect_ones(num_checks)
         self._move_each()
         samples = [self.space.encode(self.space.sample(number)) for number in range(num_checks)]
         if self.kept and num_checks:
@@ -135,6 +137,18 @@ class FactorsBuilder:
             alone=alone,
             live=live,
         )
+
+    def _suspect_ones(self, num_checks: int) -> None:
+        """Move widths of one channel where such widths, all of them or some, change what runs."""
+        ones = {self.space.names[number]: min(codes) for number, codes in self.ones.items()}
+        for trial in range(min(num_checks, 3) if ones else 0):
+            some = random_at(trial, "widths of one channel")
+            moved = {name: code for name, code in ones.items() if not trial or some.random() < 0.5}
+            for key in _keys(self.observe({}), self.observe(moved)):
+                if self._cost(key, {}, moved) != self._cost(key, moved, moved):
+                    costs = self.observe({}).flops[key], self.observe({}).activation_bytes[key]
+                    concerned = {self.space.names[n] for cost in costs for n in Amount.of(cost).decisions}
+                    self.moving |= (concerned & set(ones)) or set(ones)
 
     def _move_each(self) -> None:
         """Note what changes when one decision moves."""

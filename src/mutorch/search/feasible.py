@@ -34,6 +34,7 @@ class Feasible:
         self._counts = np.array([len(decision.choices) for decision in space])
         self._seen: set[tuple[int, ...]] = set()
         self._rest: list[tuple[int, ...]] | None = None
+        self._rare = False
         self._anchor = None if self.budget is None else self._find_anchor()
 
     def accept(self, architecture: Mapping[str, Choice]) -> Architecture | None:
@@ -59,10 +60,15 @@ class Feasible:
         return None
 
     def _rejection(self, random: np.random.Generator) -> Iterator[NDArray[Any]]:
-        for size in _BATCHES if self._rest is None else ():
+        found = False
+        for size in _BATCHES[: 1 if self._rare else None] if self._rest is None else ():
             codes = self._random(random, size)
+            within = codes[self._within(codes)]
+            found = found or len(within) > 0
             # Where a thousand feasible ones were all seen, the space is small: list it instead.
-            yield from codes[self._within(codes)][:1000]
+            yield from within[:1000]
+        # Where none is among so many, a tight budget in a large space, later draws do not look for long.
+        self._rare = not found
 
     def _moved(self, random: np.random.Generator) -> Iterator[NDArray[Any]]:
         """From random architectures, decision by decision towards a feasible one, until feasible."""
