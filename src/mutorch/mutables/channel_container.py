@@ -90,6 +90,11 @@ class MutableChannelContainer(BaseMutableChannel):
         self.mutable_channels[start, end] = mutable_channel
         tick()
 
+    @property
+    def registered(self) -> dict[tuple[int, int], BaseMutable[Any, Any]]:
+        """`(start, end)` to the members that were registered, ascending."""
+        return {held: member for held, member in self.mutable_channels.items() if held not in self._filled}
+
     @classmethod
     def register_mutable_channel_to_module(
         cls,

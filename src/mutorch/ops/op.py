@@ -18,6 +18,8 @@ from .dynamic import STATE, DynamicState, FollowedSize, _following, active_tenso
 from .extent import Extent
 from .static import MUTABLES, static_copy
 
+EXTENTS = "_extents"
+"""The attribute of a dynamic op that holds the extents of its mutables."""
 LOGGER = logging.getLogger(__name__)
 
 
@@ -109,16 +111,34 @@ class DynamicOp(nn.Module):
         Errors:
             TypeError: a module of another class than the op's static one.
         """
-        if not isinstance(module, cls.static_class) or isinstance(module, DynamicOp):
-            raise TypeError(f"{cls.__name__} is made from a {cls.static_class.__name__}, got {type(module).__name__}")
+        cls._check_static(module)
         op = cls.__new__(cls)
         op.__dict__.update({name: copy.copy(held) if name in _HELD else held for name, held in vars(module).items()})
         op._begin()
         return op
 
+    @classmethod
+    def convert_(cls, module: nn.Module) -> Self:
+        """The same module, made dynamic in place: whatever holds it goes on holding it.
+
+        Errors:
+            TypeError: a module of another class than the op's static one.
+        """
+        cls._check_static(module)
+        module.__class__ = cls
+        op: Self = module  # type: ignore[assignment]
+        op._begin()
+        return op
+
+    @classmethod
+    def _check_static(cls, module: nn.Module) -> None:
+        if not isinstance(module, cls.static_class) or isinstance(module, DynamicOp):
+            raise TypeError(f"{cls.__name__} is made from a {cls.static_class.__name__}, got {type(module).__name__}")
+
     def _begin(self) -> None:
         """What a dynamic op has beside the static one."""
         self.__dict__[STATE] = DynamicState()
+        self.__dict__[EXTENTS] = {}
         self.mutable_attrs = nn.ModuleDict()
 
     # ---- mutables ----------------------------------------------------------------------------------------------------
@@ -220,7 +240,7 @@ class DynamicOp(nn.Module):
         for name, mutable in self.mutable_attrs.items():
             attr = self.attrs[name]
             if attr.channels:
-                extent = Extent.of(_channel(mutable))
+                extent = self._extent_of(name, mutable)
                 for tensor, dim in attr.tensors:
                     state.tensors[tensor] = (*state.tensors.get(tensor, ()), (dim, extent))
                 follows = FollowedSize((extent,), index=attr.index)
@@ -232,7 +252,14 @@ class DynamicOp(nn.Module):
     def extent(self, attr: str) -> Extent | None:
         """What is active along the dimensions of an attribute; `None` without a mutable."""
         mutable = self.get_mutable_attr(attr)
-        return None if mutable is None else Extent.of(_channel(mutable))
+        return None if mutable is None else self._extent_of(self._own_name(attr), mutable)
+
+    def _extent_of(self, name: str, mutable: Any) -> Extent:
+        """One extent for each mutable, as long as that is registered: units refresh its mask."""
+        extents: dict[str, tuple[Any, Extent]] = self.__dict__[EXTENTS]
+        if name not in extents or extents[name][0] is not mutable:
+            extents[name] = mutable, Extent.of(_channel(mutable))
+        return extents[name][1]
 
     # ---- plain modules -----------------------------------------------------------------------------------------------
 
@@ -272,7 +299,7 @@ class DynamicOp(nn.Module):
 
     def extras(self) -> tuple[str, ...]:
         """The attributes, parameters and children that the static op does not have."""
-        return (MUTABLES,)
+        return (MUTABLES, EXTENTS)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
         tick()  # parameters move: what was read of them is no longer theirs
