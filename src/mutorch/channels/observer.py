@@ -321,6 +321,8 @@ class _PythonCalls(TorchFunctionMode):
         if func is Tensor.size or func == SHAPE_GETTER:
             return _sizes(observer, func(*args, **kwargs), *args, **kwargs)
         name = getattr(func, "__name__", "")
+        if name == "numel" and args[0].dim() == 1:
+            return _sizes(observer, func(*args), args[0], 0)
         before, observer.python_call = observer.python_call, PythonCall(name, args, kwargs)
         try:
             out = func(*args, **kwargs)

@@ -1,5 +1,6 @@
 """What the integers in a model's own calls of torch say about sizes."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from .atoms import ANYTHING
 from .dims import Dim, Labels, _groups
-from .sizes import AttributeSize, DimSize, TracedInt, sources_of
+from .sizes import AttributeSize, DimSize, Source, TracedInt, sources_of
 
 if TYPE_CHECKING:
     from .observer import Observer, PythonCall
@@ -39,11 +40,12 @@ def _view(observer: "Observer", call: "PythonCall", out: Any) -> None:
         sizes = [-1] * dim + list(given) + [-1] * (source.dim() - dim - 1)
     if not isinstance(out, Tensor) or len(sizes) != out.dim():
         return
+    given = [source for value in sizes if isinstance(value, TracedInt) and value.is_source for source in value.sources]
     for number, value in enumerate(sizes):
         dim, size = observer.labels(out)[number], int(out.shape[number])
         observer.constrain(value, dim, size, call.name)
         if isinstance(value, TracedInt) and not value.is_source:
-            _tie_computed(observer, value, _around(observer, source, out, number), call.name)
+            _tie_computed(observer, value, _around(observer, source, out, number), call.name, elsewhere=given)
 
 
 def _around(observer: "Observer", source: Tensor, out: Tensor, number: int) -> list[Dim]:
@@ -63,13 +65,20 @@ def _merged(observer: "Observer", labels: Labels, shape: Sequence[int], dims: Se
     return observer.algebra.merge([labels[i] for i in dims], [int(shape[i]) for i in dims])
 
 
-def _tie_computed(observer: "Observer", value: TracedInt, dims: Sequence[Dim], what: str) -> bool:
+def _tie_computed(
+    observer: "Observer", value: TracedInt, dims: Sequence[Dim], what: str, *, elsewhere: Sequence[Source] = ()
+) -> bool:
     """A size computed from that of another dimension, or from an attribute: they must keep what this one keeps.
 
     Gives whether one of the dimensions is what the size was computed from.
+
+    Args:
+        elsewhere: what is the size of another dimension: in `view(groups, channels // groups)`, the first is the groups.
     """
     tied = False
     for source in sources_of(value):
+        if any(source is other for other in elsewhere):
+            continue
         for dim in dims:
             if not dim or len(dim[0]) != source.size:
                 continue
@@ -159,27 +168,17 @@ def _slice(observer: "Observer", part: slice, dim: Dim, size: int) -> None:
     if step != 1:
         observer.freeze([dim], "a slice with a step")
         return
-    kept: Dim = tuple(component[start:stop] for component in dim)
-    before: Dim = tuple(component[:start] for component in dim)
-    after: Dim = tuple(component[stop:] for component in dim)
-    bounds = [bound for bound in (part.start, part.stop) if bound is not None and int(bound) not in (0, size)]
-    if len(bounds) == 1 and isinstance(bounds[0], TracedInt):
-        value = bounds[0]
-        if value.is_source and isinstance(value.sources[0], AttributeSize) and value > 0:
-            part_of = kept if part.start is None or int(part.start) == 0 else before
-            observer.constrain(value, part_of, int(value), "slice")
-            return
-        if (
-            any(isinstance(source, DimSize) for source in value.sources)
-            and start + start in (0, size)
-            and stop
-            in (
-                size // 2,
-                size,
-            )
-        ):
-            _tie_pieces(observer, [kept, before if start else after], "slice")
-            return
+    bounds = [bound for bound in (part.start, part.stop) if bound is not None and int(bound) % size]
+    attribute = bounds[0].sources[0] if len(bounds) == 1 and isinstance(bounds[0], TracedInt) else None
+    if isinstance(attribute, AttributeSize) and bounds[0].is_source and bounds[0] > 0:
+        first = stop if start == 0 else start
+        observer.constrain(bounds[0], tuple(component[:first] for component in dim), first, "slice")
+        return
+    if all(isinstance(b, TracedInt) and not b.is_source and _tie_computed(observer, b, [dim], "slice") for b in bounds):
+        length = math.gcd(start, stop, size)  # half of it, a third of it: equal parts stay equal
+        parts = [tuple(component[place : place + length] for component in dim) for place in range(0, size, length)]
+        _tie_pieces(observer, parts, "slice")
+        return
     observer.freeze([dim], "a slice between fixed numbers")
 
 

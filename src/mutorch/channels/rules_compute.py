@@ -49,6 +49,14 @@ def _addmm(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> Labe
     return _product(observer, args[1], args[2], out, args[0])
 
 
+def _grouped_mm(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> Labels:
+    """Rows of the first matrix times one of several second ones: a mixture of experts."""
+    left, right = observer.labels(args[0]), observer.labels(args[1])
+    observer.freeze([*left[:-1], *right[:-2]], "the experts of a grouped product")
+    observer.unify(left[-1], right[-2], "a grouped product")
+    return (*[()] * (out.dim() - 1), right[-1])
+
+
 def _mv(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> Labels:
     left, right = observer.labels(args[0]), observer.labels(args[1])
     inner = observer.unify(left[-1], right[0], "a matrix product")
@@ -354,6 +362,7 @@ _POOLS = [
 COMPUTE: dict[str, Callable[[Observer, Arguments, Named, Any], Any]] = {
     **dict.fromkeys(("mm", "bmm"), _mm),
     **dict.fromkeys(("addmm", "baddbmm", "addmm_", "baddbmm_"), _addmm),
+    "_grouped_mm": _grouped_mm,
     "mv": _mv,
     **dict.fromkeys(("dot", "vdot"), _dot),
     "linear": _linear,
