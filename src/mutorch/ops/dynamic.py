@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mutorch.mutables.clock import CLOCK, tick
 
 from .extent import Extent
-from .masked_statistics import MaskedStatistics
+from .masked_statistics import MaskedStatistics, Place
 
 Mode = Literal["slice", "mask"]
 STATE = "_dynamic"
@@ -82,7 +82,7 @@ class DynamicState:
         sizes: integer attribute to what it follows.
         memories: attributes in which the module's own forward keeps what it computed from its tensors; they are empty
             again after each change.
-        statistics: extents of dimensions that the module averages over; see `MaskedStatistics`.
+        statistics: dimensions that the module averages over; see `MaskedStatistics`.
         rules: tensors that are read in another way.
         own: what the module followed before `make_dynamic_`, if it was declared dynamic.
     """
@@ -91,7 +91,7 @@ class DynamicState:
     tensors: dict[str, Dims] = field(default_factory=dict)
     sizes: dict[str, tuple[FollowedSize, ...]] = field(default_factory=dict)
     memories: dict[str, tuple[int, dict[Any, Any]]] = field(default_factory=dict)
-    statistics: list[Extent] = field(default_factory=list)
+    statistics: dict[Place, Extent] = field(default_factory=dict)
     rules: dict[str, TensorRule] = field(default_factory=dict)
     own: DynamicState | None = None
     cache: dict[str, tuple[Any, ...]] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """Averages over channels when removed channels are zeros instead of absent."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,20 +11,26 @@ from torch.overrides import TorchFunctionMode
 
 from .extent import Extent
 
+Place = tuple[int, int, int]
+"""A dimension of a tensor: how many dimensions the tensor has, which one it is, and its size.
+
+`(0, 0, head_dim)` is the width of a head inside torch's own attention.
+"""
+
 
 class MaskedStatistics(TorchFunctionMode):
     """Within it, norms and means along a searchable dimension count the active channels only.
 
-    Layer norm, RMS norm, group norm, `mean` and `var` are computed as on the active channels alone, and give zeros in the
-    others' places; everything else runs as it is.
+    Layer norm, RMS norm, group norm, softmax, the scale of an attention, `mean` and `var` are computed as on the active
+    channels alone, and give zeros in the others' places; everything else runs as it is.
 
     Args:
-        extents: of the dimensions; a reduction is along one of them where its size fits.
+        extents: what is active along the dimensions.
     """
 
-    def __init__(self, extents: Sequence[Extent]) -> None:
+    def __init__(self, extents: Mapping[Place, Extent]) -> None:
         super().__init__()
-        self._by_size = {extent.size: extent for extent in extents}
+        self.extents = extents
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -35,10 +42,10 @@ class MaskedStatistics(TorchFunctionMode):
 
     def mask(self, x: Tensor, dim: int) -> Tensor | None:
         """The mask of a dimension of `x`, to be multiplied with it; `None` where nothing decides it."""
-        extent = self._by_size.get(int(x.shape[dim]))
+        place = dim % x.dim() if x.dim() else 0
+        extent = self.extents.get((x.dim(), place, int(x.shape[dim]))) if x.dim() else None
         if extent is None:
             return None
-        place = dim % x.dim()
         return extent.mask(x.device).to(x.dtype).view(-1, *[1] * (x.dim() - place - 1))
 
 
@@ -112,6 +119,7 @@ def _masked(mode: MaskedStatistics, x: Tensor, dims: Sequence[int]) -> tuple[Ten
 
 def _mean(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x = _argument(args, kwargs, 0, "input")
+    x = x.to(kwargs["dtype"]) if kwargs.get("dtype") is not None else x
     dims = _dims(x, _argument(args, kwargs, 1, "dim"))
     masked = _masked(mode, x, dims)
     if masked is None:
@@ -122,16 +130,16 @@ def _mean(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any])
 def _var(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x = _argument(args, kwargs, 0, "input")
     given = _argument(args, kwargs, 1, "dim")
-    if isinstance(given, bool):
-        return NotImplemented
-    dims = _dims(x, given)
+    unbiased = given if isinstance(given, bool) else _argument(args, kwargs, 2, "unbiased", True)
+    dims = _dims(x, None if isinstance(given, bool) else given)
     masked = _masked(mode, x, dims)
     if masked is None:
         return NotImplemented
-    correction = kwargs.get("correction", 1 if kwargs.get("unbiased", True) else 0)
+    correction = kwargs.get("correction", 1 if unbiased else 0)
     zeroed, count = masked
     centered, _ = _masked(mode, zeroed - zeroed.sum(dims, keepdim=True) / count, dims) or (zeroed, count)
-    return centered.square().sum(dims, keepdim=bool(kwargs.get("keepdim", False))) / (count - correction)
+    keepdim = bool(_argument(args, kwargs, 3, "keepdim", False))
+    return centered.square().sum(dims, keepdim=keepdim) / (count - correction)
 
 
 def _attention(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -140,8 +148,32 @@ def _attention(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, 
     mask = mode.mask(query, -1) if kwargs.get("scale") is None else None
     if mask is None:
         return NotImplemented
-    query = query * mask * torch.sqrt(query.shape[-1] / mask.sum())
-    return functional.scaled_dot_product_attention(query, *args[1:], **kwargs)
+    width = query.shape[-1]
+    kwargs = {**kwargs, "scale": 1 / math.sqrt(width)}
+    scaled = query * mask * torch.sqrt(width / mask.sum())
+    if args:
+        args = (scaled, *args[1:])
+    else:
+        kwargs["query"] = scaled
+    return functional.scaled_dot_product_attention(*args, **kwargs)
+
+
+def _multi_head(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """As `_attention`, for what `nn.MultiheadAttention` calls: the weights of the query are scaled instead."""
+    width, heads = int(args[3]), int(args[4])
+    extent = mode.extents.get((0, 0, width // heads))
+    if extent is None:
+        return NotImplemented
+    weight, bias = args[5], args[6]
+    active = extent.mask(args[0].device).to(args[0].dtype).sum()
+    factor = torch.sqrt(width // heads / active)
+    if weight is not None:
+        weight = torch.cat([weight[:width] * factor, weight[width:]])
+    else:
+        kwargs = {**kwargs, "q_proj_weight": kwargs["q_proj_weight"] * factor}
+    if bias is not None:
+        bias = torch.cat([bias[:width] * factor, bias[width:]])
+    return functional.multi_head_attention_forward(*args[:5], weight, bias, *args[7:], **kwargs)
 
 
 def _softmax(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -149,7 +181,8 @@ def _softmax(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, An
     mask = mode.mask(x, dim) if isinstance(dim, int) else None
     if mask is None:
         return NotImplemented
-    return torch.exp(x.masked_fill(mask == 0, float("-inf")).log_softmax(dim)) * mask
+    logits = x.masked_fill(mask == 0, float("-inf"))
+    return torch.exp(logits.log_softmax(dim, dtype=kwargs.get("dtype"))) * mask
 
 
 _RULES: dict[str, Callable[[MaskedStatistics, tuple[Any, ...], dict[str, Any]], Any]] = {
@@ -158,6 +191,7 @@ _RULES: dict[str, Callable[[MaskedStatistics, tuple[Any, ...], dict[str, Any]], 
     "rms_norm": _rms_norm,
     "softmax": _softmax,
     "scaled_dot_product_attention": _attention,
+    "multi_head_attention_forward": _multi_head,
     "mean": _mean,
     "var": _var,
 }
