@@ -27,7 +27,7 @@ def uniform(prices: Prices, budget: Budget, scores: Mapping[str, Tensor]) -> Arc
         >>> net = searchable(model, torch.zeros(1, 4), rules=[widths(counts=range(1, 9), divisor=1)])
         >>> prices = Prices(Mutator(net), torch.zeros(1, 4))
         >>> uniform(prices, prices.budget({"macs": "50%"}), {})
-        {'0': 5, '1': 5}
+        {'0': 6, '1': 4}
     """
     names = list(prices.widths)
     whole = {name: choices[-1] for name, choices in prices.widths.items()}

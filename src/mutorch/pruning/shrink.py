@@ -123,7 +123,8 @@ def shrink(
         ({'0': 32}, Linear(in_features=8, out_features=32, bias=True))
     """
     allocate = _allocation(allocation)
-    if finetune is not None and finetune.num_steps(data) and loss is None:
+    objective = None if loss is None else loss_of(loss)
+    if finetune is not None and finetune.num_steps(data) and objective is None:
         raise ConfigError("finetune needs loss: a criterion, or a function of the model and a batch")
     with _seeded(seed):
         batch = first_batch(data)
@@ -157,10 +158,10 @@ def shrink(
         if recalibrated:
             score("recalibrated", small)
         steps = 0
-        if loss is not None:
+        if objective is not None:
             stage = "finetuning"
             settings = finetune or Finetune()
-            steps = finetune_(small, model, data, loss_of(loss), settings, seed=seed, on_step=_shower(show, stage))
+            steps = finetune_(small, model, data, objective, settings, seed=seed, on_step=_shower(show, stage))
             if steps:
                 score("finetuned", small)
     small.train(model.training)
