@@ -273,16 +273,17 @@ def test_channels_that_stand_alone_are_decisions():
     assert mutator.current_choices == {"width": 4, "c": 2, "d": 0.5}
 
 
-def test_masks_and_containers_are_no_decisions():
+def test_masks_are_no_decisions_and_containers_stand_for_their_members():
     width = SequentialMutableChannel(4)
     model = nn.ModuleDict({"simple": SimpleMutableChannel(3), "container": MutableChannelContainer(6), "op": op()})
     model["container"].register_mutable(width, 0, 4)
     model["after"] = model["container"] * 2
     model["simple"].current_choice = [1]
     mutator = Mutator(model)
-    assert mutator.space.names == ("op",)
-    mutator.set_choices({"op": "b"})
-    assert [place.path for place in find_places(model)] == ["simple", "op"]
+    assert mutator.space.names == ("container", "op")
+    mutator.set_choices({"container": 2, "op": "b"})
+    assert width.current_choice == 2
+    assert [place.path for place in find_places(model)] == ["simple", "container", "op"]
     subnet, _ = export_fix_subnet(model)
     assert subnet["simple"].chosen == [1]
     again = nn.ModuleDict({"simple": SimpleMutableChannel(3), "op": op()})

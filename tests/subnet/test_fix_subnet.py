@@ -8,7 +8,7 @@ import yaml
 from torch import nn
 
 from mutorch import Mutator
-from mutorch.errors import ChoiceError, ConfigError, FixedError, LoadError, MutorchError, SpaceError, StateError
+from mutorch.errors import ChoiceError, ConfigError, FixedError, LoadError, MutorchError, SpaceError
 from mutorch.mutables import DumpChosen, MutableValue, OneShotMutableOP
 from mutorch.subnet import convert_fix_subnet, export_fix_subnet, load_fix_subnet
 
@@ -146,7 +146,7 @@ def test_dynamic_modules_are_replaced_by_their_static_form():
         ([CHOICES], {}, (TypeError,), "a subnet is a dict or a file, got list"),
         (CHOICES, {"load_subnet_mode": "mutabel"}, (ValueError,), "no mode 'mutabel'; did you mean 'mutable'"),
         (CHOICES, {"load_subnet_mode": "mutator"}, (ValueError,), "needs 'channel_unit_cfg' in the subnet"),
-        ({"channel_unit_cfg": {}}, {"load_subnet_mode": "mutator"}, (StateError,), "has no channel units"),
+        ({"channel_unit_cfg": {}}, {"load_subnet_mode": "mutator"}, (ValueError,), "does not run on demo_input"),
         ({k: v for k, v in CHOICES.items() if k != "second"}, {}, (AssertionError, LoadError), "no entry 'second' for"),
         (
             {k: v for k, v in CHOICES.items() if k != "mutable1"},

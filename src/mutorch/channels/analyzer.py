@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from mutorch.errors import ConfigError, nearest
+from mutorch.errors import ConfigError, MutorchError, nearest
 from mutorch.ops import DYNAMIC_OPS
 from mutorch.utils import ExampleInputs
 
@@ -50,11 +50,21 @@ class ChannelAnalyzer:
 
         Only units whose channels dynamic ops can follow are there: those of convolutions, linear layers, norms and
         embeddings. `searchable` handles the others too.
+
+        Errors:
+            ConfigError: the model does not run on the demo input.
         """
+        example_inputs = self._example_inputs(model)
         try:
-            net = searchable(model, self._example_inputs(model), rules=[widths(ratios=(0.5, 1.0), divisor=1)])
+            net = searchable(model, example_inputs, rules=[widths(ratios=(0.5, 1.0), divisor=1)])
         except EmptySpaceError:
             return {}
+        except MutorchError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"{type(model).__name__} does not run on demo_input {self.demo_input!r}: {error}; give one that it takes"
+            ) from error
         return dict(_configs(net, vars(net)[SEARCH].structure))
 
     def _example_inputs(self, model: nn.Module) -> ExampleInputs:

@@ -42,20 +42,20 @@ def find_places(model: nn.Module) -> list[Place]:
     """Every source mutable of the model at every place where it stands, in the order of `named_modules`.
 
     A derived mutable stands for those of its sources that are no modules of the model themselves, under its own path. A
-    mutable inside another one that is no module mutable (a channel inside a unit) belongs to that one, at all its places;
-    a container of channels stands for nothing.
+    mutable inside another one that is no module mutable (a channel inside a unit) belongs to that one, at all its places.
+    A container of channels stands for those of its members that are no modules of the model.
     """
     places = [Place(path, m, inside) for path, m, inside in walk(model) if isinstance(m, BaseMutable)]
     in_tree = {id(place.mutable) for place in places}
     owners = _owners(model)
     found: list[Place] = []
     for place in places:
-        if id(place.mutable) in owners or isinstance(place.mutable, MutableChannelContainer):
+        if id(place.mutable) in owners:
             continue
-        if not isinstance(place.mutable, DerivedMutable):
+        if not isinstance(place.mutable, DerivedMutable | MutableChannelContainer):
             found.append(place)
             continue
-        loose = [source for source in place.mutable.sources if id(source) not in in_tree]
+        loose = [source for source in _sources(place.mutable) if id(source) not in in_tree and id(source) not in owners]
         for number, source in enumerate(loose):
             path = place.path if len(loose) == 1 else f"{place.path}.{number}"
             found.append(Place(path, source, place.inside))
@@ -131,10 +131,19 @@ def walk(
             yield from walk(child, child_path, inside, depths)
 
 
+def _sources(mutable: BaseMutable[Any, Any]) -> list[BaseMutable[Any, Any]]:
+    """What a mutable's state comes from: itself, unless it is derived or a container."""
+    if isinstance(mutable, DerivedMutable):
+        return list(mutable.sources)
+    if isinstance(mutable, MutableChannelContainer):
+        return list(dict.fromkeys(source for member in mutable.registered.values() for source in _sources(member)))
+    return [mutable]
+
+
 def _owners(model: nn.Module) -> dict[int, BaseMutable[Any, Any]]:
     """The outermost mutable that each owned mutable sits in, by the id of the owned one."""
     owners: dict[int, BaseMutable[Any, Any]] = {}
-    for module in model.modules():  # from the outside in, so that the first owner found is the outermost
+    for _, module, _ in walk(model):  # from the outside in, so that the first owner found is the outermost
         if isinstance(module, BaseMutable) and not isinstance(module, MutableModule) and id(module) not in owners:
             for part in module.modules():
                 if isinstance(part, BaseMutable) and part is not module:
@@ -150,7 +159,7 @@ def _reads(model: nn.Module) -> Iterator[tuple[BaseMutable[Any, Any], tuple[tupl
     owners = _owners(model)
     for _, module, inside in walk(model):
         if isinstance(module, BaseMutable):
-            for source in module.sources if isinstance(module, DerivedMutable) else (module,):
+            for source in _sources(module):
                 yield owners.get(id(source), source), inside
 
 

@@ -4,7 +4,6 @@ import copy
 import types
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -12,14 +11,14 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from mutorch.channels.searchable import SEARCH
-from mutorch.channels.unit import MutableChannelUnit
 from mutorch.errors import ExportError
 from mutorch.mutables import BaseMutable, DerivedMutable, DiffMutableModule, MutableModule, find_sources
 from mutorch.mutables.base import HELD
-from mutorch.mutables.depth import MutableDepth
-from mutorch.mutators import CustomGroups, Mutator, group, unwrap, walk
-from mutorch.ops.dynamic import STATE, dynamic_modules, make_static_
+from mutorch.mutators import CustomGroups, Mutator, group, unwrap
+from mutorch.ops import DynamicOp, DynamicSequential
+from mutorch.ops.dynamic import dynamic_modules
 from mutorch.ops.skippable import is_skipped, make_unskippable_
+from mutorch.ops.static import enter_parts, leave_
 from mutorch.space import Architecture, Choice, SearchSpace
 from mutorch.training import recalibrate_
 
@@ -75,7 +74,7 @@ def export(
         architecture = {name: space[name].default if choice is None else choice for name, choice in current.items()}
     chosen = space.canonical(architecture)
     choices = {id(mutable): chosen[name] for name, mutables in groups.items() for mutable in mutables}
-    exporter = _Exporter(choices)
+    exporter = _Exporter(choices, [mutable for mutables in groups.values() for mutable in mutables])
     exported = exporter.export(model)
     _check_plain(exported)
     record = _record(space, chosen, mutator.custom_groups if mutator is not None else None)
@@ -103,13 +102,6 @@ def _is_learning(mutable: BaseMutable[Any, Any]) -> bool:
     return isinstance(mutable, DiffMutableModule) and mutable.current_choice is None and mutable.arch_param is not None
 
 
-@dataclass(frozen=True, slots=True)
-class _Sizes:
-    """What stands in a copy of a dynamic module until it gets its own class back."""
-
-    values: dict[str, Any]
-
-
 class _Exporter:
     """A deep copy in which every mutable is replaced by what it stands for.
 
@@ -117,20 +109,19 @@ class _Exporter:
     every reference to it, wherever it is held, becomes one to the replacement.
     """
 
-    def __init__(self, choices: Mapping[int, Choice]) -> None:
+    def __init__(self, choices: Mapping[int, Choice], decisions: Iterable[BaseMutable[Any, Any]]) -> None:
         self._choices = choices
+        self._decisions = [mutable for mutable in decisions if not isinstance(mutable, MutableModule)]
         self._memo: dict[int, Any] = {}
         self._entered: set[int] = set()
         self.resized: dict[str, dict[str, Any]] = {}
         self.removed: dict[str, list[str]] = {}
 
     def export(self, model: nn.Module) -> nn.Module:
-        kinds = MutableChannelUnit | MutableDepth
-        before = [(m, m.current_choice) for _, m, _ in walk(model) if isinstance(m, kinds)]
+        before = [(decision, decision.current_choice) for decision in self._decisions]
         try:
             for decision, _ in before:
-                if id(decision) in self._choices:
-                    decision.assign(self._choices[id(decision)])
+                decision.assign(self._choices[id(decision)])
             gone = self._leave_out_blocks(model)
             self._enter_channels(model)
         finally:
@@ -142,10 +133,8 @@ class _Exporter:
         for module in exported.modules():
             for name in (SEARCH, HELD):
                 module.__dict__.pop(name, None)
-            static = vars(module).get(STATE)
-            if isinstance(static, _Sizes):
-                make_static_(module, static.values)
             make_unskippable_(module)
+        leave_(exported)
         for row, name in gone:
             del self._memo[id(row)]._modules[name]
         return exported
@@ -168,17 +157,11 @@ class _Exporter:
                 if name in vars(module):
                     self._memo[id(vars(module)[name])] = None
         left_out = [f"{row}.{name}".lstrip(".") for row, names in self.removed.items() for name in names]
+        enter_parts(model.modules(), self._memo)
         for path, module, state in dynamic_modules(model):
-            for name in state.tensors:
-                whole = module._parameters.get(name)
-                if whole is None:
-                    whole = module._buffers.get(name)
-                if whole is not None and id(whole) not in self._memo:
-                    part = state.part(name, whole)
-                    is_parameter = isinstance(whole, nn.Parameter)
-                    self._memo[id(whole)] = nn.Parameter(part, whole.requires_grad) if is_parameter else part
-            values = state.values(module)
-            self._memo[id(state)] = _Sizes(values)
+            if isinstance(module, DynamicSequential) and module.depth < len(module):
+                self.removed[path] = [name for name in module.extras() if name.isdigit()]
+            values = self._memo[id(state)].values
             changed = {name: value for name, value in values.items() if value != module.__dict__[name]}
             if changed and not any(path == block or path.startswith(f"{block}.") for block in left_out):
                 self.resized[path] = changed
@@ -216,7 +199,7 @@ class _Exporter:
             chosen = module.chosen_module(self._choices[id(module)])
             self._enter(chosen)
             self._memo[id(module)] = copy.deepcopy(chosen, self._memo)
-        elif hasattr(module, "to_static_op"):
+        elif hasattr(module, "to_static_op") and not isinstance(module, DynamicOp):
             self._memo[id(module)] = cast("Any", module).to_static_op()
         else:
             for child in module.children():

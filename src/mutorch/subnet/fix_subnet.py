@@ -12,9 +12,11 @@ from typing import Any, cast
 import yaml
 from torch import nn
 
-from mutorch.errors import ChoiceError, ConfigError, FixedError, LoadError, SpaceError, StateError, nearest
+from mutorch.errors import ChoiceError, ConfigError, FixedError, LoadError, SpaceError, nearest
 from mutorch.mutables import DumpChosen, MutableModule
-from mutorch.mutators import Place, find_places
+from mutorch.mutables.base import HELD
+from mutorch.mutators import ChannelMutator, Place, find_places
+from mutorch.ops import DynamicOp, to_static_
 
 from .export import export
 
@@ -75,10 +77,12 @@ def load_fix_subnet(
     """Fix every mutable of `model` to what the subnet says, for good and in place. The subnet is not changed.
 
     Everything is checked first: a subnet that does not fit changes nothing. Fixed mutables are skipped, as are those
-    inside candidates that the subnet does not choose; afterwards every module with a `to_static_op` is replaced by what
-    that gives.
+    inside candidates that the subnet does not choose; afterwards every dynamic op is its static one, and every other module
+    with a `to_static_op` is replaced by what that gives.
 
     Args:
+        load_subnet_mode: `'mutable'`: an entry for each mutable. `'mutator'`: the template of a `ChannelMutator`; the plain
+            model that it was made from is cut in place.
         prefix: removed from the front of module paths before they are looked up.
         extra_prefix: put in front of them.
 
@@ -98,7 +102,8 @@ def load_fix_subnet(
     if load_subnet_mode == "mutator":
         if "channel_unit_cfg" not in subnet:
             raise ConfigError(f"mode 'mutator' needs 'channel_unit_cfg' in the subnet, which has {sorted(subnet)}")
-        raise StateError("channel subnets cannot be loaded: this version has no channel units")
+        _load_channels(model, subnet)
+        return
     if hasattr(model, "to_static_op"):
         raise FixedError(f"{type(model).__name__} is itself a dynamic op; call its to_static_op instead")
     planned: dict[str, tuple[Place, Any]] = {}
@@ -110,7 +115,19 @@ def load_fix_subnet(
         if not place.mutable.is_fixed:  # shared: fixed a moment ago
             place.mutable.assign(chosen)
             place.mutable.fix_chosen(chosen)
+    to_static_(model)
     _to_static(model)
+
+
+def _load_channels(model: nn.Module, subnet: Mapping[str, Any]) -> None:
+    """Cut a model to what a template of a `ChannelMutator` says."""
+    mutator = ChannelMutator(subnet["channel_unit_cfg"], subnet.get("parse_cfg"))
+    mutator.prepare_from_supernet(model)
+    mutator.fix_channel_mutables()
+    to_static_(model)
+    held = [unit for unit in vars(model).pop(HELD) if unit not in mutator.units]
+    if held:
+        model.__dict__[HELD] = held
 
 
 def convert_fix_subnet(fix_subnet: Mapping[str, DumpChosen]) -> dict[str, dict[str, Any]]:
@@ -177,7 +194,7 @@ def _read(subnet: ValidFixMutable) -> Mapping[str, Any]:
 
 def _to_static(module: nn.Module) -> None:
     for name, child in module.named_children():
-        if hasattr(child, "to_static_op"):
+        if hasattr(child, "to_static_op") and not isinstance(child, DynamicOp):
             setattr(module, name, cast("Any", child).to_static_op())
         else:
             _to_static(child)
