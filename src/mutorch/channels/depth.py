@@ -45,7 +45,9 @@ def depth(pattern: str = "*", *, counts: Sequence[int] | None = None) -> Depth:
     return Depth(pattern, None if counts is None else tuple(counts))
 
 
-def make_depths_(model: nn.Module, observer: Observer, rules: Sequence[Depth], frozen: Sequence[str]) -> list[MutableDepth]:
+def make_depths_(
+    model: nn.Module, observer: Observer, rules: Sequence[Depth], frozen: Sequence[str]
+) -> list[MutableDepth]:
     """Make the blocks that the rules name skippable, in place, and give their decisions."""
     rows = {path: row for path, row in model.named_modules() if isinstance(row, nn.Sequential | nn.ModuleList)}
     shortest = {path: found for path, row in rows.items() if (found := _shortest(path, row, observer)) is not None}

@@ -48,8 +48,9 @@ class DimAlgebra:
     def atoms_of(self, dim: Dim) -> Ids:
         """Every free atom along the dimension, once."""
         found = [np.unique(component) for component in self.resolve(dim)]
-        every = np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
-        return every[every != ALWAYS]
+        every: Ids = np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
+        kept: Ids = every[every != ALWAYS]
+        return kept
 
     def fresh(self, size: int) -> Dim:
         """A dimension of which every position may be removed."""
@@ -273,4 +274,3 @@ def _may_be_equal(one: Ids, other: Ids) -> bool:
     """Whether the same channel may stand in both places: what is left of one row or column of a rectangle lacks an atom."""
     left, right = (set(side[side != ALWAYS].tolist()) for side in (one, other))
     return ANYTHING in left | right or (bool(left and right) and (left <= right or right <= left))
-

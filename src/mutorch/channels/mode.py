@@ -8,9 +8,10 @@ from torch import nn
 
 from mutorch.errors import MutorchError, SpaceError, nearest
 from mutorch.ops.dynamic import Mode
+from mutorch.ops.masked_statistics import Place
 
 from .build import SEARCH, Search
-from .observer import Place
+from .sizes import DimSize
 from .trial import is_inside
 
 MASKABLE = frozenset(
@@ -23,7 +24,9 @@ MASKABLE = frozenset(
         "aten.native_group_norm",
         "aten._fused_rms_norm",
         "aten.rms_norm",
+        "torch.rms_norm",
         "torch.multi_head_attention_forward",
+        "torch.scaled_dot_product_attention",
     )
 )
 """Operations over searchable channels that are computed on the active ones alone; see `MaskedStatistics`."""
@@ -94,12 +97,30 @@ def _check_maskable(search: Search) -> None:
                             f"{operation!r} in {path!r} computes over searchable channels, and zeros in place of removed "
                             f"ones would change what it gives; use mode 'slice', or freeze={[path]!r}"
                         )
+    _check_factors(search)
     for path, place in decided:
         inside = [found for (other, at), found in kinds.items() if at == place and is_inside(other, path)]
         if len(set().union(*inside)) > 1:
             raise ModeError(
-                f"{path!r} averages over several dimensions of size {place[2]}, not all of the same channels, and mode "
+                f"{path!r} averages over several dimensions of size {place[3]}, not all of the same channels, and mode "
                 f"'mask' cannot tell them apart; use mode 'slice', or freeze={[path]!r}"
+            )
+
+
+def _check_factors(search: Search) -> None:
+    observer = search.observer
+    for source, path in observer.factors:
+        dims = (
+            [source.dim]
+            if isinstance(source, DimSize)
+            else [bound.dim for bound in observer.bound if bound.attribute == source]
+        )
+        components = [component for dim in dims for component in observer.algebra.resolve(dim)]
+        if any(number in search.group_units for number in search.structure.groups_in(components)):
+            name = "the size of a tensor" if isinstance(source, DimSize) else repr(source.name)
+            raise ModeError(
+                f"{path!r} computes with {name} as a number, which counts searchable channels, and stays as it is in mode "
+                f"'mask'; use mode 'slice', or freeze={[path]!r}"
             )
 
 

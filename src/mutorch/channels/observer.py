@@ -14,33 +14,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mutorch.mutables import MutableModule
+from mutorch.ops.masked_statistics import Place
 from mutorch.space.decision import key
 from mutorch.utils import ExampleInputs, call, tensors_in, unchanged
 
 from .atoms import Atoms
 from .dims import Dim, DimAlgebra, Labels
 from .python_calls import SHAPE_GETTER, constrain_arguments
-from .sizes import AttributeSize, DimSize, TracedInt, TracedShape, trace_attributes
-
-Count = Dim | int
-"""How many positions: a labelled dimension, or a fixed number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What one kernel costs: `factor` times the product of the sizes.
-
-    Attributes:
-        module: path of the innermost module that ran it.
-        kind: `"flops"` (two per multiply-add), or `"bytes"` of a tensor that it made.
-        context: the `(id of a mutable module, choice)` pairs under which it runs.
-    """
-
-    module: str
-    kind: str
-    factor: int
-    sizes: tuple[tuple[Dim, int], ...]
-    context: tuple[tuple[int, Any], ...] = ()
+from .sizes import AttributeSize, DimSize, Source, TracedInt, TracedShape, trace_attributes
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +33,14 @@ class Bound:
     size: int
 
 
-Place = tuple[int, int, int]
-"""A dimension of a tensor, as far as a running model knows it: how many dimensions there are, which one, and its size."""
-HEAD = 0
-"""In a place, instead of the number of dimensions: the width of a head inside torch's own attention."""
+_FUNCTIONS = {
+    "_softmax": "softmax",
+    "_safe_softmax": "softmax",
+    "native_layer_norm": "layer_norm",
+    "native_group_norm": "group_norm",
+    "_fused_rms_norm": "rms_norm",
+}
+"""The functions of torch that kernels belong to."""
 
 
 @dataclass(slots=True)
@@ -97,7 +82,7 @@ class Observer:
         unknown: operations without a rule, by (operation, module), and how many channels they froze.
         averaged: (operation, module) of what computes otherwise when removed channels are zeros instead of absent, with the
             dimensions that it averages over.
-        work: what the kernels cost.
+        factors: sizes that become factors, such as the width that a scale is computed from, and the module that does so.
     """
 
     def __init__(self, atoms: Atoms, *, checking: bool = False) -> None:
@@ -106,8 +91,7 @@ class Observer:
         self.bound: list[Bound] = []
         self.unknown: Counter[tuple[str, str]] = Counter()
         self.averaged: dict[tuple[str, str], dict[Place, list[Dim]]] = {}
-        self.work: list[Work] = []
-        self.made: list[tuple[Tensor, str, tuple[tuple[int, Any], ...]]] = []
+        self.factors: list[tuple[Source, str]] = []
         self.python_call: PythonCall | None = None
         self.operation = ""
         self.modules: list[str] = []
@@ -205,18 +189,14 @@ class Observer:
         if dim and not self.checking:
             self.bound.append(Bound(attribute, dim, len(dim[0])))
 
-    def add_work(self, kind: str, factor: int, *sizes: tuple[Dim, int]) -> None:
-        """Note a cost."""
-        if not self.checking:
-            self.work.append(Work(self.module, kind, factor, sizes, self.context))
-
     def averages(self, tensor: Tensor, dims: Iterable[int], what: str | None = None) -> None:
         """Note that `what`, the current operation unless given, averages over dimensions of `tensor`.
 
         Zeros in place of removed channels would change what it computes.
         """
         for dim in dims:
-            place = tensor.dim(), dim % tensor.dim(), int(tensor.shape[dim])
+            name = (what or self.operation).partition(".")[2]
+            place = _FUNCTIONS.get(name, name), tensor.dim(), dim % tensor.dim(), int(tensor.shape[dim])
             self.note_average(place, self.labels(tensor)[dim], what or self.operation)
 
     def note_average(self, place: Place, dim: Dim, what: str) -> None:
@@ -231,11 +211,16 @@ class Observer:
             if isinstance(first, AttributeSize) and isinstance(second, DimSize) and self.algebra.free(second.dim):
                 self.bind(first, second.dim)
 
+    def on_number(self, value: TracedInt) -> None:
+        """A size that becomes a factor of what the model computes."""
+        if not self.checking:
+            self.factors += [(source, self.module) for source in value.sources]
+
     def dim_size(self, dim: Dim, size: int) -> int:
         """A size that remembers its dimension."""
         if not dim or self.checking:
             return size
-        return TracedInt(size, (DimSize(dim, size),), is_source=True, on_equal=self.on_equal)
+        return TracedInt(size, (DimSize(dim, size),), is_source=True, watch=self)
 
 
 def observe_labels(
@@ -350,7 +335,7 @@ def _sizes(observer: Observer, sizes: Any, tensor: Tensor, dim: Any = None) -> A
 @contextmanager
 def _traced_attributes(model: nn.Module, observer: Observer) -> Iterator[None]:
     before = {id(module): dict(vars(module)) for module in model.modules()}
-    trace_attributes(model, observer.on_equal)
+    trace_attributes(model, observer)
     traced = {id(module): dict(vars(module)) for module in model.modules()}
     try:
         yield
@@ -393,7 +378,8 @@ def _entered(module: nn.Module, path: str, observer: Observer) -> Iterator[None]
 def _tie_attention(module: nn.MultiheadAttention, observer: Observer) -> None:
     """`nn.MultiheadAttention` computes with as many channels as its input has: heads go where input channels go."""
     embedded = observer.labels(module.out_proj.weight)[0]
-    if module.in_proj_weight is not None:
+    packed: Tensor | None = module.in_proj_weight
+    if packed is not None:
         parts = observer.algebra.split(
             observer.labels(module.in_proj_weight)[0], [3, module.embed_dim], observer.reason("the projections")
         )
@@ -408,8 +394,10 @@ def _tie_attention(module: nn.MultiheadAttention, observer: Observer) -> None:
     for dim in [*dims, observer.labels(module.out_proj.weight)[1]]:
         observer.unify(embedded, dim, "the attention's width")
     heads = observer.algebra.split(embedded, [module.num_heads, module.head_dim], observer.reason("heads"))
-    place = HEAD, 0, int(module.head_dim)
-    observer.note_average(place, heads[1], "torch.multi_head_attention_forward")  # the scale is 1 / sqrt(head_dim)
+    name = "multi_head_attention_forward"
+    observer.note_average(
+        (name, 0, 0, int(module.head_dim)), heads[1], f"torch.{name}"
+    )  # the scale is 1 / sqrt(head_dim)
     size = int(module.embed_dim)
     own = [("num_heads", heads[0], int(module.num_heads)), ("head_dim", heads[1], int(module.head_dim))]
     own += [("embed_dim", embedded, size)]

@@ -187,6 +187,21 @@ def _normalized(observer: "Observer", call: "PythonCall", out: Any) -> None:
     labels = observer.labels(out)[out.dim() - len(shape) :]
     for value, dim in zip(shape, labels, strict=True):
         observer.constrain(value, dim, int(value), call.name)
+    if call.name == "rms_norm":  # on some devices no kernel of its own
+        several = " over several dimensions" if len(shape) > 1 else ""
+        observer.averages(call.argument(0, "input"), range(-len(shape), 0), f"torch.rms_norm{several}")
+
+
+def _scalar(observer: "Observer", call: "PythonCall", out: Any) -> None:
+    for value in (*call.args, *call.kwargs.values()):
+        if isinstance(value, TracedInt):
+            observer.on_number(value)
+
+
+def _attention(observer: "Observer", call: "PythonCall", out: Any) -> None:
+    query = call.argument(0, "query")
+    if call.kwargs.get("scale") is None:  # it is 1 / sqrt(head_dim), whatever kernels compute it
+        observer.averages(query, [-1], "torch.scaled_dot_product_attention")
 
 
 def _factory(observer: "Observer", call: "PythonCall", out: Any) -> None:
@@ -223,7 +238,11 @@ _CALLS: dict[str, Callable[["Observer", "PythonCall", Any], None]] = {
     "expand": _expand,
     **dict.fromkeys(("split", "split_with_sizes"), _split),
     **dict.fromkeys(("chunk", "tensor_split"), _chunk),
+    **dict.fromkeys(("add", "sub", "mul", "div", "true_divide", "floor_divide", "pow", "tensor", "as_tensor"), _scalar),
+    **dict.fromkeys(("add_", "sub_", "mul_", "div_", "pow_", "__truediv__", "__rtruediv__", "__pow__"), _scalar),
+    **dict.fromkeys(("__radd__", "__rsub__", "__rmul__", "__rdiv__", "__rpow__", "rsub", "__itruediv__"), _scalar),
     "__getitem__": _getitem,
+    "scaled_dot_product_attention": _attention,
     **dict.fromkeys(("layer_norm", "rms_norm"), _normalized),
     **dict.fromkeys(("zeros", "ones", "empty", "full", "randn", "rand"), _factory),
     **dict.fromkeys(("new_zeros", "new_ones", "new_empty", "new_full"), _factory),

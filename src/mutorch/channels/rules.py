@@ -161,7 +161,6 @@ def register_label_rule(operation: str, rule: Rule) -> None:
 def apply_rule(observer: Observer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
     """Label what `func` gave. Without a rule, the channels that it touches are frozen, and reported."""
     outputs = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
-    _note_memory(observer, args, kwargs, outputs)
     observer.operation = name = str(func._overloadpacket)
     rule = _REGISTERED.rules.get(name) or _TABLE.get(name)
     if rule is None and torch.Tag.pointwise in func.tags:
@@ -196,12 +195,3 @@ def _unknown(observer: Observer, name: str, args: tuple[Any, ...], kwargs: dict[
         channels = sum(len(observer.algebra.atoms_of(dim)) for dim in touched)
         observer.unknown[name, observer.module] += channels
         observer.freeze(touched, f"operation {name!r} has no label rule (teach it with register_label_rule)")
-
-
-def _note_memory(observer: Observer, args: Any, kwargs: Any, outputs: Sequence[Tensor]) -> None:
-    if observer.checking or not outputs:
-        return
-    old = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
-    for tensor in outputs:
-        if tensor.untyped_storage()._cdata not in old:
-            observer.made.append((tensor, observer.module, observer.context))

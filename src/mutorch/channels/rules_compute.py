@@ -1,6 +1,5 @@
 """Rules of operations that compute across positions: contractions, norms, reductions, pooling."""
 
-import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +12,6 @@ from .observer import Observer
 
 Arguments = tuple[Any, ...]
 Named = dict[str, Any]
-
-
-def _sized(labels: Labels, tensor: Tensor) -> list[tuple[Dim, int]]:
-    return [(dim, int(size)) for dim, size in zip(labels, tensor.shape, strict=True)]
 
 
 def _broadcast(observer: Observer, labels: Labels, tensor: Tensor, out: list[Dim], shape: list[int], what: str) -> None:
@@ -32,12 +27,11 @@ def _broadcast(observer: Observer, labels: Labels, tensor: Tensor, out: list[Dim
 def _product(observer: Observer, a: Tensor, b: Tensor, out: Tensor, added: Tensor | None = None) -> Labels:
     """`(..., m, k)` times `(..., k, n)`; the batch is common."""
     left, right = observer.labels(a), observer.labels(b)
-    inner = observer.unify(left[-1], right[-2], "a matrix product")
+    observer.unify(left[-1], right[-2], "a matrix product")
     batch = [observer.unify(x, y, "a batched matrix product") for x, y in zip(left[:-2], right[:-2], strict=True)]
     result = [*batch, left[-2], right[-1]]
     if added is not None:
         _broadcast(observer, observer.labels(added), added, result, [int(s) for s in out.shape], "the bias")
-    observer.add_work("flops", 2, *_sized(tuple(result), out), (inner, int(a.shape[-1])))
     return tuple(result)
 
 
@@ -59,8 +53,7 @@ def _grouped_mm(observer: Observer, args: Arguments, kwargs: Named, out: Any) ->
 
 def _mv(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> Labels:
     left, right = observer.labels(args[0]), observer.labels(args[1])
-    inner = observer.unify(left[-1], right[0], "a matrix product")
-    observer.add_work("flops", 2, (left[0], int(args[0].shape[0])), (inner, int(args[0].shape[-1])))
+    observer.unify(left[-1], right[0], "a matrix product")
     return left[:1]
 
 
@@ -73,11 +66,10 @@ def _linear(observer: Observer, args: Arguments, kwargs: Named, out: Tensor) -> 
     x, weight = args[0], args[1]
     bias = args[2] if len(args) > 2 else kwargs.get("bias")
     left, right = observer.labels(x), observer.labels(weight)
-    inner = observer.unify(left[-1], right[1], "a matrix product")
+    observer.unify(left[-1], right[1], "a matrix product")
     result = [*left[:-1], right[0]]
     if bias is not None:
         _broadcast(observer, observer.labels(bias), bias, result, [int(s) for s in out.shape], "the bias")
-    observer.add_work("flops", 2, *_sized(tuple(result), out), (inner, int(x.shape[-1])))
     return tuple(result)
 
 
@@ -95,11 +87,6 @@ def _convolution(observer: Observer, args: Arguments, kwargs: Named, out: Tensor
         made = _grouped(observer, inputs[1], weights, channels, out, groups, transposed)
     if bias is not None:
         made = observer.unify(made, observer.labels(bias)[0], "the bias")
-    per_group = weights[1], int(weight.shape[1])
-    area = math.prod(int(size) for size in weight.shape[2:])
-    first = (inputs[1], channels) if transposed else (made, int(out.shape[1]))
-    positions = zip(places, (int(size) for size in (x if transposed else out).shape[2:]), strict=True)
-    observer.add_work("flops", 2 * area, (inputs[0], int(x.shape[0])), first, per_group, *positions)
     return (inputs[0], made, *places)
 
 
@@ -132,8 +119,7 @@ def _grouped(
     rows = observer.unify(rows, weight_rows, "the groups of a convolution")
     call = observer.python_call
     if call is not None and call.name.startswith("conv"):
-        position = 7 if call.name.startswith("conv_transpose") else 6
-        observer.constrain(call.argument(position, "groups"), rows, groups, "the groups of a convolution")
+        observer.constrain(call.argument(6, "groups"), rows, groups, "the groups of a convolution")
     return observer.algebra.merge([rows, places], [groups, int(out.shape[1]) // groups])
 
 
@@ -147,9 +133,6 @@ def _deform_conv(observer: Observer, args: Arguments, kwargs: Named, out: Tensor
         observer.freeze([inputs[1], *weights[:2]], "the groups of a deformable convolution")
     observer.unify(inputs[1], weights[1], "the input of a convolution")
     made = observer.unify(weights[0], observer.labels(bias)[0], "the bias")
-    area = math.prod(int(size) for size in weight.shape[2:]) * math.prod(int(size) for size in out.shape[2:])
-    sizes = (inputs[0], int(x.shape[0])), (made, int(out.shape[1])), (weights[1], int(weight.shape[1]))
-    observer.add_work("flops", 2 * area, *sizes)
     return (inputs[0], made, (), ())
 
 
@@ -163,7 +146,7 @@ def _attention(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> 
             observer.unify(query[place], heads, "the heads of an attention")
     observer.unify(key[-2], value[-2], "the positions of an attention")
     observer.freeze([query[-2], key[-2]], "the positions of an attention")
-    inner = observer.unify(query[-1], key[-1], "queries and keys")
+    observer.unify(query[-1], key[-1], "queries and keys")
     if kwargs.get("scale") is None:
         observer.averages(args[0], [-1])  # the scale is 1 / sqrt(head_dim)
     mask = kwargs.get("attn_mask", kwargs.get("attn_bias"))
@@ -172,9 +155,6 @@ def _attention(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> 
     if isinstance(mask, Tensor):
         shape = [int(s) for s in args[0].shape[:-1]] + [int(args[1].shape[-2])]
         _broadcast(observer, observer.labels(mask), mask, list(attended), shape, "the mask of an attention")
-    sizes = _sized(query[:-1], args[0][..., 0]), int(args[1].shape[-2])
-    for dim, size in ((inner, int(args[0].shape[-1])), (value[-1], int(args[2].shape[-1]))):
-        observer.add_work("flops", 2 * sizes[1], *sizes[0], (dim, size))
     outputs = [x for x in (out if isinstance(out, tuple | list) else [out]) if isinstance(x, Tensor)]
     # Beside the result, the logarithm of each sum.
     return [result if x.dim() == 4 else (*query[:-2], ()) if x.dim() == 3 else ((),) * x.dim() for x in outputs]

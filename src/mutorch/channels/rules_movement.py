@@ -148,18 +148,20 @@ def _stack(observer: Observer, args: Arguments, kwargs: Named, out: Tensor) -> L
 def _expand(observer: Observer, args: Arguments, kwargs: Named, out: Tensor) -> Labels:
     source = args[0]
     added = out.dim() - source.dim()
-    kept = [
+    kept: list[Dim] = [
         dim if size == new else ()
         for dim, size, new in zip(observer.labels(source), source.shape, out.shape[added:], strict=True)
     ]
-    return ((),) * added + tuple(kept)
+    return (*[()] * added, *kept)
 
 
 def _repeat(observer: Observer, args: Arguments, kwargs: Named, out: Tensor) -> Labels:
     source, times = args[0], [int(count) for count in args[1]]
     added = out.dim() - source.dim()
-    kept = [tuple(np.tile(c, n) for c in dim) for dim, n in zip(observer.labels(source), times[added:], strict=True)]
-    return ((),) * added + tuple(kept)
+    kept: list[Dim] = [
+        tuple(np.tile(c, n) for c in dim) for dim, n in zip(observer.labels(source), times[added:], strict=True)
+    ]
+    return (*[()] * added, *kept)
 
 
 def _index_select(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> Labels:
@@ -188,7 +190,7 @@ def _index(observer: Observer, args: Arguments, kwargs: Named, out: Tensor) -> L
     together = used == list(range(used[0], used[-1] + 1))
     place = used[0] if together else 0
     new: list[Dim] = [()] * (out.dim() - len(rest))
-    return tuple([*rest[:place], *new, *rest[place:]])
+    return (*rest[:place], *new, *rest[place:])
 
 
 def _same(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> Labels:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -35,7 +35,16 @@ class DimSize:
 
 
 Source = AttributeSize | DimSize
-Compared = Callable[["TracedInt", "TracedInt"], None]
+
+
+class Watch(Protocol):
+    """Is told what a model does with its sizes."""
+
+    def on_equal(self, one: TracedInt, other: TracedInt) -> None:
+        """Two sizes are compared, and are equal."""
+
+    def on_number(self, value: TracedInt) -> None:
+        """A size becomes a factor: the root of a width, one over a count."""
 
 
 class TracedInt(int):
@@ -44,27 +53,45 @@ class TracedInt(int):
     Attributes:
         sources: every attribute and size that took part.
         is_source: whether it is the value of its only source, unchanged.
+        watch: is told what is done with it.
     """
 
     sources: tuple[Source, ...]
     is_source: bool
-    on_equal: Compared | None
+    watch: Watch | None
 
     def __new__(
-        cls, value: int, sources: tuple[Source, ...], *, is_source: bool = False, on_equal: Compared | None = None
+        cls, value: int, sources: tuple[Source, ...], *, is_source: bool = False, watch: Watch | None = None
     ) -> TracedInt:
         made = super().__new__(cls, value)
-        made.sources, made.is_source, made.on_equal = sources, is_source, on_equal
+        made.sources, made.is_source, made.watch = sources, is_source, watch
         return made
 
     def __eq__(self, other: object) -> bool:
-        equal = int.__eq__(self, other) is True  # type: ignore[operator]
-        if equal and isinstance(other, TracedInt) and self.on_equal is not None and self.is_source and other.is_source:
-            self.on_equal(self, other)  # what a model checks to be equal must stay equal
+        equal = int.__eq__(self, other) is True
+        if equal and isinstance(other, TracedInt) and self.watch is not None and self.is_source and other.is_source:
+            self.watch.on_equal(self, other)  # what a model checks to be equal must stay equal
         return equal
 
     def __ne__(self, other: object) -> bool:
         return not self == other
+
+    def __float__(self) -> float:
+        return float(self._number())
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._number() / _plain_number(other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return _plain_number(other) / self._number()
+
+    def __pow__(self, other: Any, modulus: Any = None) -> Any:
+        return pow(self._number(), _plain_number(other), modulus)
+
+    def _number(self) -> int:
+        if self.watch is not None:
+            self.watch.on_number(self)
+        return int(self)
 
     __hash__ = int.__hash__
 
@@ -98,9 +125,11 @@ def _computed(compute: Callable[[Any, Any], Any], left: Any, right: Any, one: Tr
     value = compute(left, right)
     if type(value) is not int:
         return value
-    return TracedInt(
-        value, one.sources + (other.sources if isinstance(other, TracedInt) else ()), on_equal=one.on_equal
-    )
+    return TracedInt(value, one.sources + (other.sources if isinstance(other, TracedInt) else ()), watch=one.watch)
+
+
+def _plain_number(value: Any) -> Any:
+    return value._number() if isinstance(value, TracedInt) else value
 
 
 for _name in ("add", "sub", "mul", "floordiv", "mod"):
@@ -125,21 +154,21 @@ def sources_of(value: Any) -> tuple[Source, ...]:
     return value.sources if isinstance(value, TracedInt) else ()
 
 
-def trace_attributes(model: nn.Module, on_equal: Compared) -> None:
+def trace_attributes(model: nn.Module, watch: Watch) -> None:
     """Replace the integer attributes of every module, and those in tuples and lists, by traced ones, in place."""
     for module in model.modules():
         for name, value in list(vars(module).items()):
-            traced = _traced(module, name, value, on_equal)
+            traced = _traced(module, name, value, watch)
             if traced is not value:
                 module.__dict__[name] = traced
 
 
-def _traced(module: nn.Module, name: str, value: Any, on_equal: Compared) -> Any:
+def _traced(module: nn.Module, name: str, value: Any, watch: Watch) -> Any:
     if type(value) is int:
-        return TracedInt(value, (AttributeSize(module, name, value),), is_source=True, on_equal=on_equal)
+        return TracedInt(value, (AttributeSize(module, name, value),), is_source=True, watch=watch)
     if type(value) in (tuple, list) and value and all(type(item) is int for item in value):
         return type(value)(
-            TracedInt(item, (AttributeSize(module, name, item, index),), is_source=True, on_equal=on_equal)
+            TracedInt(item, (AttributeSize(module, name, item, index),), is_source=True, watch=watch)
             for index, item in enumerate(value)
         )
     return value

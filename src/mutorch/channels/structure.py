@@ -6,35 +6,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from torch import nn
-from torch.nn.modules import batchnorm, conv, instancenorm
 
 from .atoms import ALWAYS, Ids
+from .attributes import Components as Components
+from .attributes import SizeRule as SizeRule
+from .attributes import TensorDim as TensorDim
+from .attributes import find_sizes
 from .dims import Dim
 from .observer import Bound, Observer
-from .sizes import AttributeSize
-
-Components = tuple[Ids, ...]
-"""A dimension in free atoms, one array for each component."""
-
-
-@dataclass(frozen=True, slots=True)
-class TensorDim:
-    """One dimension of a parameter or buffer.
-
-    Attributes:
-        module: path of the module that holds it (the first, where it is shared).
-        name: its name in that module.
-    """
-
-    module: str
-    name: str
-    dim: int
-    size: int
-
-    @property
-    def path(self) -> str:
-        """The name in `named_parameters`."""
-        return f"{self.module}.{self.name}".lstrip(".")
 
 
 @dataclass(slots=True)
@@ -60,17 +39,6 @@ class ChannelGroup:
     def width(self) -> int:
         """How many positions one channel has in the tensor that makes it: 64 for a head of 64."""
         return self.places[0][1]
-
-
-@dataclass(frozen=True, slots=True)
-class SizeRule:
-    """An integer attribute that follows sizes: `factor` times the product of the counts of dimensions."""
-
-    module: nn.Module
-    attribute: str
-    index: int | None
-    factor: int
-    dims: tuple[tuple[Components, int], ...]
 
 
 @dataclass(slots=True)
@@ -135,7 +103,7 @@ def find_structure(model: nn.Module, observer: Observer, frozen_modules: Mapping
     ]
     groups, group_of, index_of = _group(searchable, observer)
     structure = Structure(groups, searchable, [], frozen, group_of, index_of)
-    structure.sizes = _sizes(model, observer, structure)
+    structure.sizes = find_sizes(model, observer, searchable)
     return structure
 
 
@@ -230,63 +198,3 @@ def _name(
             unique, suffix = f"{name}.{suffix}", suffix + 1
         taken.add(unique)
         group.name = unique
-
-
-# ---- attributes ------------------------------------------------------------------------------------------------------
-
-_OF_CLASS: list[tuple[type, dict[str, tuple[str, int]]]] = [
-    (nn.Linear, {"out_features": ("weight", 0), "in_features": ("weight", 1)}),
-    (nn.Bilinear, {"out_features": ("weight", 0), "in1_features": ("weight", 1), "in2_features": ("weight", 2)}),
-    (nn.Embedding, {"embedding_dim": ("weight", 1)}),
-    (nn.GroupNorm, {"num_channels": ("weight", 0)}),
-    (nn.PReLU, {"num_parameters": ("weight", 0)}),
-    (nn.RNNBase, {"input_size": ("weight_ih_l0", 1), "hidden_size": ("weight_hh_l0", 1)}),
-    (batchnorm._NormBase, {"num_features": ("running_mean", 0)}),
-    (batchnorm._NormBase, {"num_features": ("weight", 0)}),
-    (instancenorm._InstanceNorm, {"num_features": ("weight", 0)}),
-]
-"""Attributes of torch's own modules that name a size of a tensor; their forwards do not read all of them."""
-
-
-def _sizes(model: nn.Module, observer: Observer, structure: Structure) -> list[SizeRule]:
-    rules: dict[tuple[int, str, int | None], SizeRule] = {}
-
-    def add(
-        module: nn.Module, name: str, index: int | None, factor: int, dims: Sequence[tuple[Components, int]]
-    ) -> None:
-        free = tuple((components, size) for components, size in dims if components)
-        if free:
-            rules.setdefault((id(module), name, index), SizeRule(module, name, index, factor, free))
-
-    for bound in observer.bound:
-        source: AttributeSize = bound.attribute
-        add(source.module, source.name, source.index, 1, [(tuple(observer.algebra.resolve(bound.dim)), bound.size)])
-    by_tensor = {
-        (place.module, place.name, place.dim): (components, place.size) for place, components in structure.dims.items()
-    }
-    shared = observer.shared_names(model)
-    for path, module in model.named_modules():
-        for kind, table in _OF_CLASS:
-            for attribute, (tensor, dim) in table.items() if isinstance(module, kind) else ():
-                where = (*shared.get((path, tensor), (path, tensor)), dim)
-                if where in by_tensor and isinstance(vars(module).get(attribute), int):
-                    add(module, attribute, None, 1, [by_tensor[where]])
-        if isinstance(module, conv._ConvNd):
-            _convolution(path, module, by_tensor, shared, rules, add)
-    return list(rules.values())
-
-
-def _convolution(path: str, module: conv._ConvNd, by_tensor: Mapping, shared: Mapping, rules: Mapping, add) -> None:  # type: ignore[type-arg,no-untyped-def]
-    """`out_channels` is a size of the weight; `in_channels` of a grouped one is that of a group times the groups."""
-    where = shared.get((path, "weight"), (path, "weight"))
-    first, second = ((*where, dim) for dim in (0, 1))
-    groups = rules.get((id(module), "groups", None))
-    count: Sequence[tuple[Components, int]] = groups.dims if groups is not None else ()
-    whole, part = ("in_channels", "out_channels") if module.transposed else ("out_channels", "in_channels")
-    if first in by_tensor:
-        add(module, whole, None, 1, [by_tensor[first]])
-    rest = 1 if groups is not None else module.groups
-    if second in by_tensor:
-        add(module, part, None, rest, [by_tensor[second], *count])
-    elif count:
-        add(module, part, None, int(module.weight.shape[1]) * rest, count)
