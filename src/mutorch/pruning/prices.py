@@ -7,7 +7,7 @@ from mutorch.cost import Budget, Costs, CostTable, count
 from mutorch.errors import CostError, InfeasibleBudgetError
 from mutorch.mutators import Mutator
 from mutorch.space import Architecture
-from mutorch.subnet import export
+from mutorch.subnet.export import export
 from mutorch.utils import ExampleInputs
 
 
