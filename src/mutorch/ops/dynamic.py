@@ -328,10 +328,9 @@ def _load_from_state_dict(self: Any, *args: Any, **kwargs: Any) -> None:
 
 def _reduce(self: Any, protocol: Any) -> tuple[Any, ...]:
     cls = type(self)
-    state = self.__dict__
-    own = state[STATE]
+    own = self.__dict__[STATE]
     names = (tuple(own.tensors), tuple(own.sizes), tuple(own.memories))
-    return _rebuild, (cls.static_class, *names, "forward" in vars(cls)), dict(state)
+    return _rebuild, (cls.static_class, *names, "forward" in vars(cls)), self.__getstate__()
 
 
 def _rebuild(static: type[nn.Module], tensors: Names, sizes: Names, memories: Names, forward: bool) -> Any:

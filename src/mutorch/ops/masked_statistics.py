@@ -11,10 +11,10 @@ from torch.overrides import TorchFunctionMode
 
 from .extent import Extent
 
-Place = tuple[int, int, int]
-"""A dimension of a tensor: how many dimensions the tensor has, which one it is, and its size.
+Place = tuple[str, int, int, int]
+"""Where a function of torch averages: its name, how many dimensions its tensor has, along which one, and the size of that.
 
-`(0, 0, head_dim)` is the width of a head inside torch's own attention.
+`("multi_head_attention_forward", 0, 0, head_dim)` is the width of a head inside torch's own attention.
 """
 
 
@@ -40,10 +40,10 @@ class MaskedStatistics(TorchFunctionMode):
         result = rule(self, args, kwargs) if rule is not None else NotImplemented
         return func(*args, **kwargs) if result is NotImplemented else result
 
-    def mask(self, x: Tensor, dim: int) -> Tensor | None:
+    def mask(self, function: str, x: Tensor, dim: int) -> Tensor | None:
         """The mask of a dimension of `x`, to be multiplied with it; `None` where nothing decides it."""
         place = dim % x.dim() if x.dim() else 0
-        extent = self.extents.get((x.dim(), place, int(x.shape[dim]))) if x.dim() else None
+        extent = self.extents.get((function, x.dim(), place, int(x.shape[dim]))) if x.dim() else None
         if extent is None:
             return None
         return extent.mask(x.device).to(x.dtype).view(-1, *[1] * (x.dim() - place - 1))
@@ -56,7 +56,7 @@ def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name
 def _layer_norm(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x = _argument(args, kwargs, 0, "input")
     shape = _argument(args, kwargs, 1, "normalized_shape")
-    mask = mode.mask(x, -1) if len(shape) == 1 else None
+    mask = mode.mask("layer_norm", x, -1) if len(shape) == 1 else None
     if mask is None:
         return NotImplemented
     weight, bias = _argument(args, kwargs, 2, "weight"), _argument(args, kwargs, 3, "bias")
@@ -72,7 +72,7 @@ def _layer_norm(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str,
 def _rms_norm(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x = _argument(args, kwargs, 0, "input")
     shape = _argument(args, kwargs, 1, "normalized_shape")
-    mask = mode.mask(x, -1) if len(shape) == 1 else None
+    mask = mode.mask("rms_norm", x, -1) if len(shape) == 1 else None
     if mask is None:
         return NotImplemented
     weight, eps = _argument(args, kwargs, 2, "weight"), _argument(args, kwargs, 3, "eps")
@@ -84,7 +84,7 @@ def _rms_norm(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, A
 
 def _group_norm(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x, groups = _argument(args, kwargs, 0, "input"), int(_argument(args, kwargs, 1, "num_groups"))
-    mask = mode.mask(x, 1)
+    mask = mode.mask("group_norm", x, 1)
     if mask is None:
         return NotImplemented
     weight, bias = _argument(args, kwargs, 2, "weight"), _argument(args, kwargs, 3, "bias")
@@ -106,11 +106,11 @@ def _dims(x: Tensor, dim: Any) -> list[int]:
     return [int(one) % x.dim() for one in (dim if isinstance(dim, tuple | list) else [dim])]
 
 
-def _masked(mode: MaskedStatistics, x: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+def _masked(mode: MaskedStatistics, function: str, x: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor] | None:
     """`x` with zeros, and how many of what is reduced are active."""
     count, found = torch.ones((), dtype=x.dtype, device=x.device), False
     for dim in dims:
-        mask = mode.mask(x, dim)
+        mask = mode.mask(function, x, dim)
         found = found or mask is not None
         count = count * (x.shape[dim] if mask is None else mask.sum())
         x = x if mask is None else x * mask
@@ -121,7 +121,7 @@ def _mean(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any])
     x = _argument(args, kwargs, 0, "input")
     x = x.to(kwargs["dtype"]) if kwargs.get("dtype") is not None else x
     dims = _dims(x, _argument(args, kwargs, 1, "dim"))
-    masked = _masked(mode, x, dims)
+    masked = _masked(mode, "mean", x, dims)
     if masked is None:
         return NotImplemented
     return masked[0].sum(dims, keepdim=bool(_argument(args, kwargs, 2, "keepdim", False))) / masked[1]
@@ -132,12 +132,12 @@ def _var(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     given = _argument(args, kwargs, 1, "dim")
     unbiased = given if isinstance(given, bool) else _argument(args, kwargs, 2, "unbiased", True)
     dims = _dims(x, None if isinstance(given, bool) else given)
-    masked = _masked(mode, x, dims)
+    masked = _masked(mode, "var", x, dims)
     if masked is None:
         return NotImplemented
     correction = kwargs.get("correction", 1 if unbiased else 0)
     zeroed, count = masked
-    centered, _ = _masked(mode, zeroed - zeroed.sum(dims, keepdim=True) / count, dims) or (zeroed, count)
+    centered, _ = _masked(mode, "var", zeroed - zeroed.sum(dims, keepdim=True) / count, dims) or (zeroed, count)
     keepdim = bool(_argument(args, kwargs, 3, "keepdim", False))
     return centered.square().sum(dims, keepdim=keepdim) / (count - correction)
 
@@ -145,7 +145,7 @@ def _var(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 def _attention(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The scale is one over the root of the active width of a head."""
     query = _argument(args, kwargs, 0, "query")
-    mask = mode.mask(query, -1) if kwargs.get("scale") is None else None
+    mask = mode.mask("scaled_dot_product_attention", query, -1) if kwargs.get("scale") is None else None
     if mask is None:
         return NotImplemented
     width = query.shape[-1]
@@ -161,7 +161,7 @@ def _attention(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, 
 def _multi_head(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """As `_attention`, for what `nn.MultiheadAttention` calls: the weights of the query are scaled instead."""
     width, heads = int(args[3]), int(args[4])
-    extent = mode.extents.get((0, 0, width // heads))
+    extent = mode.extents.get(("multi_head_attention_forward", 0, 0, width // heads))
     if extent is None:
         return NotImplemented
     weight, bias = args[5], args[6]
@@ -173,12 +173,13 @@ def _multi_head(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str,
         kwargs = {**kwargs, "q_proj_weight": kwargs["q_proj_weight"] * factor}
     if bias is not None:
         bias = torch.cat([bias[:width] * factor, bias[width:]])
-    return functional.multi_head_attention_forward(*args[:5], weight, bias, *args[7:], **kwargs)
+    args = (*args[:5], weight, bias, *args[7:])
+    return functional.multi_head_attention_forward(*args, **kwargs)
 
 
 def _softmax(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x, dim = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "dim")
-    mask = mode.mask(x, dim) if isinstance(dim, int) else None
+    mask = mode.mask("softmax", x, dim) if isinstance(dim, int) else None
     if mask is None:
         return NotImplemented
     logits = x.masked_fill(mask == 0, float("-inf"))
