@@ -78,7 +78,7 @@ def test_the_extras_that_doctor_shows_are_those_of_the_project() -> None:
     extras = {
         name: tuple(requirement.partition(">=")[0].replace("-", "_") for requirement in requirements)
         for name, requirements in PROJECT["optional-dependencies"].items()
-        if name not in ("demo", "all", "dev")
+        if name not in ("demo", "all", "dev", "zoo")
     }
     assert extras == EXTRAS
 

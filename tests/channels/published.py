@@ -100,7 +100,15 @@ class MobileNetV2(nn.Module):
     def __init__(self):
         super().__init__()
         channels, features = 32, [conv_bn_relu(3, 32, stride=2)]
-        rows = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+        rows = (
+            (1, 16, 1, 1),
+            (6, 24, 2, 2),
+            (6, 32, 3, 2),
+            (6, 64, 4, 2),
+            (6, 96, 3, 1),
+            (6, 160, 3, 2),
+            (6, 320, 1, 1),
+        )
         for expand, out_channels, depth, stride in rows:
             for index in range(depth):
                 features.append(InvertedResidual(channels, out_channels, 1 if index else stride, expand))

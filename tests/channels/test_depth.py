@@ -79,7 +79,9 @@ def test_a_saved_model_loads_into_the_original_class(tmp_path):
     assert torch.equal(loaded.eval()(X), exported(X))
 
 
-@pytest.mark.parametrize("again", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copied", "pickled"])
+@pytest.mark.parametrize(
+    "again", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copied", "pickled"]
+)
 def test_a_net_that_was(again):
     net = searchable(build(), X, rules=[depth()])
     Mutator(net).set_min_choices()
@@ -104,7 +106,9 @@ def test_counts_say_which_depths_there_are():
 
 
 def test_a_row_that_is_not_there_is_an_error_with_the_nearest_names():
-    with pytest.raises(SpaceError, match="depth names 'lyer2', which is no row of residual blocks; did you mean 'layer2'"):
+    with pytest.raises(
+        SpaceError, match="depth names 'lyer2', which is no row of residual blocks; did you mean 'layer2'"
+    ):
         searchable(build(), X, rules=[depth("lyer2")])
 
 

@@ -5,8 +5,8 @@ Widths are given as the publications list them: stem, then for each stage the un
 
 import pytest
 import torch
-
 from channels.published import MobileNetV2, resnet34, resnet50
+
 from mutorch import Mutator, count, export, searchable, widths
 
 X = torch.zeros(1, 3, 224, 224)
@@ -18,12 +18,8 @@ GROUP_FISHER_FLOPS = (
     "61 28 35 242 31 28 26 41 90 107 509 42 50 51 84 49 51 210 207 1024 103 108 90 124 94 114 99 111 108 111 400 421 2048 "
     "377 347 443 376"
 )
-GROUP_FISHER_MBV2_ACT = (
-    "21 10 45 24 73 85 32 95 76 160 64 204 200 217 344 96 348 338 543 160 810 803 944 320 1280"
-)
-GROUP_FISHER_MBV2_FLOPS = (
-    "27 16 77 24 85 115 32 102 95 181 64 169 176 180 308 96 223 241 511 160 467 510 771 320 1280"
-)
+GROUP_FISHER_MBV2_ACT = "21 10 45 24 73 85 32 95 76 160 64 204 200 217 344 96 348 338 543 160 810 803 944 320 1280"
+GROUP_FISHER_MBV2_FLOPS = "27 16 77 24 85 115 32 102 95 181 64 169 176 180 308 96 223 241 511 160 467 510 771 320 1280"
 
 
 def any_width(model):
@@ -72,7 +68,9 @@ def of_mobilenet(kept):
 
 
 @pytest.mark.parametrize(
-    ("model", "units"), [(resnet50, 37), (resnet34, 20), (MobileNetV2, 25)], ids=["ResNet-50", "ResNet-34", "MobileNetV2"]
+    ("model", "units"),
+    [(resnet50, 37), (resnet34, 20), (MobileNetV2, 25)],
+    ids=["ResNet-50", "ResNet-34", "MobileNetV2"],
 )
 def test_the_published_networks_have_the_published_number_of_units(model, units):
     assert len(Mutator(any_width(model)).space) == units

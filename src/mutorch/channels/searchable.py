@@ -67,16 +67,15 @@ def searchable(
     Example:
         >>> import torch
         >>> from mutorch import Mutator, export
-        >>> model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 8, 3))
+        >>> model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 3))
         >>> net = searchable(model, torch.zeros(1, 3, 8, 8), rules=[widths(ratios=(0.5, 1.0))])
         >>> Mutator(net).space.decisions[0].name, Mutator(net).space.decisions[0].choices
         ('0', (8, 16))
         >>> export(net, {"0": 8})
         Sequential(
           (0): Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1))
-          (1): BatchNorm2d(8, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)
-          (2): ReLU()
-          (3): Conv2d(8, 8, kernel_size=(3, 3), stride=(1, 1))
+          (1): ReLU()
+          (2): Conv2d(8, 8, kernel_size=(3, 3), stride=(1, 1))
         )
     """
     if SEARCH in vars(model):
