@@ -95,7 +95,11 @@ class Atoms:
             return
         pairs = np.unique(np.stack([one[apart], other[apart]]), axis=1)
         for kept, merged in (pairs, pairs[::-1]):
-            if len(np.unique(merged)) == len(merged) and not np.isin(merged, kept).any() and self._is_plain(merged):
+            if (
+                len(np.unique(merged)) == len(merged)
+                and self._is_plain(merged)
+                and not np.isin(merged, self._all_within(kept)).any()
+            ):
                 self._parent[merged] = kept
                 return
         for a, b in pairs.T.tolist():
@@ -137,6 +141,17 @@ class Atoms:
                 found.add(root)
                 waiting += [int(part) for part in (self._first[root], self._second[root]) if part]
         return found
+
+    def _all_within(self, roots: Ids) -> Ids:
+        """The atoms and everything that any of them is defined by."""
+        found = roots
+        while True:
+            defined = found[self._first[found] > 0]
+            parts = self.find(np.concatenate([self._first[defined], self._second[defined]]))
+            new = np.setdiff1d(parts, found)
+            if not len(new):
+                return found
+            found = np.concatenate([found, new])
 
     def _is_plain(self, roots: Ids) -> bool:
         return not (self._first[roots].any() or self._frozen[roots].any())
