@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import differentiable, differentiable_quality, pruning_quality, search_quality, speed
+from benchmarks import channels, differentiable, differentiable_quality, pruning_quality, search_quality, speed
 
 SUITES = {
     "speed": speed.run,
     "search_quality": search_quality.run,
+    "channels": channels.run,
     "pruning_quality": pruning_quality.run,
     "differentiable": differentiable.run,
     "differentiable_quality": differentiable_quality.run,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import mutorch
 from benchmarks.measure import in_turns
-from benchmarks.resnet50 import resnet50
+from benchmarks.resnet50 import ResNet50
 from mutorch import Mutator, export, searchable
 
 SIZES = {"batch 4 3x96x96": (4, 96, 15), "batch 1 3x32x32": (1, 32, 60)}
@@ -19,7 +19,7 @@ SIZES = {"batch 4 3x96x96": (4, 96, 15), "batch 1 3x32x32": (1, 32, 60)}
 def searchable_resnet50() -> tuple[nn.Module, nn.Module, Mutator]:
     """The plain model, the searchable copy, and its mutator."""
     torch.manual_seed(0)
-    model = resnet50().eval()
+    model = ResNet50().eval()
     net = searchable(model, torch.zeros(1, 3, 64, 64), rules=[mutorch.widths(ratios=(0.25, 0.5, 0.75, 1.0))])
     return model, net, Mutator(net)
 
@@ -96,7 +96,9 @@ def sample_and_set(figures: dict[str, float]) -> None:
 def transformer() -> nn.Module:
     """A decoder of 300 million parameters."""
     layer = nn.TransformerEncoderLayer(1024, 16, 4096, batch_first=True, norm_first=True)
-    return nn.Sequential(nn.Embedding(1000, 1024), nn.TransformerEncoder(layer, 24, enable_nested_tensor=False), nn.Linear(1024, 10))
+    return nn.Sequential(
+        nn.Embedding(1000, 1024), nn.TransformerEncoder(layer, 24, enable_nested_tensor=False), nn.Linear(1024, 10)
+    )
 
 
 def observing(figures: dict[str, float]) -> None:
