@@ -12,12 +12,13 @@ from torch import nn
 
 from mutorch.channels import MutableChannelUnit
 from mutorch.errors import CostError
-from mutorch.mutables import MutableModule
+from mutorch.mutables import BaseMutable, MutableModule
 from mutorch.mutators import Mutator
 from mutorch.space import random_at
 from mutorch.utils import ExampleInputs
 
 from .amount import Amount, along, check_entries
+from .declared import DeclaredSizes, is_declared
 from .factors import Factors
 from .live import Kept, LiveSizes, kept_channels
 from .observe import Context, Convention, Observation, observe
@@ -56,7 +57,7 @@ class FactorsBuilder:
         self.max_observations = max_observations
         self.decisions = {id(m): name for name, mutables in mutator.search_groups.items() for m in mutables}
         groups = mutator.search_groups.items()
-        widths = [name for name, members in groups if all(isinstance(m, MutableChannelUnit) for m in members)]
+        widths = [name for name, members in groups if all(_is_width(m) for m in members)]
         self.kept = kept_channels(mutator, widths)
         self.widths = {self.index[name] for name in widths}
         # Decisions of which one forward shows only the current choice.
@@ -242,8 +243,9 @@ class FactorsBuilder:
         params: dict[frozenset[Context], Amount] = defaultdict(lambda: Amount({}))
         bytes_: dict[frozenset[Context], Amount] = defaultdict(lambda: Amount({}))
         live = LiveSizes(self.mutator.model, self.kept) if self.kept else None
+        declared = DeclaredSizes(self.mutator)
         for tensor, held in stored(self.mutator.model, self.decisions):
-            elements = Amount.of(tensor.numel() if live is None else live.numel(tensor))
+            elements = declared.of(tensor, tensor.numel() if live is None else live.numel(tensor))
             params[held] += elements if isinstance(tensor, nn.Parameter) else 0
             bytes_[held] += elements * tensor.element_size()
         return self._from_contexts(params), self._from_contexts(bytes_)
@@ -309,6 +311,10 @@ class FactorsBuilder:
 def _keys(*observations: Observation) -> list[Key]:
     fields = itertools.chain.from_iterable((o.flops, o.activation_bytes) for o in observations)
     return list(dict.fromkeys(itertools.chain.from_iterable(fields)))
+
+
+def _is_width(mutable: BaseMutable[Any, Any]) -> bool:
+    return isinstance(mutable, MutableChannelUnit) and not is_declared(mutable)
 
 
 def _ones(kept: Mapping[int, Kept], base: Codes) -> dict[int, set[int]]:

@@ -6,7 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mutorch.ops import DynamicOp
 from mutorch.ops.dynamic import dynamic_modules
+from mutorch.ops.static import extras
 
 
 def held(module: nn.Module, name: str) -> Tensor | None:
@@ -17,7 +19,7 @@ def held(module: nn.Module, name: str) -> Tensor | None:
 
 @contextmanager
 def whole(model: nn.Module) -> Iterator[None]:
-    """Dynamic modules are of their own classes, with all channels."""
+    """Dynamic modules are of their own classes, with all channels; those that are declared compute as they do now."""
     with _static(model, narrow=False):
         yield
 
@@ -36,9 +38,11 @@ def _static(model: nn.Module, *, narrow: bool) -> Iterator[None]:
     names = [[*state.sizes, *state.memories] for _, _, state in found]
     parts: dict[int, Tensor] = {}
     try:
-        for _, module, state in found:
+        for _, module, followed in found:
             cut: dict[str, Tensor] = {}
-            for name in state.tensors if narrow else ():
+            declared = isinstance(module, DynamicOp)
+            state = followed.own if followed.own is not None and not narrow else followed
+            for name in state.tensors if narrow or declared else ():
                 tensor = held(module, name)
                 if tensor is None:
                     continue
@@ -48,8 +52,15 @@ def _static(model: nn.Module, *, narrow: bool) -> Iterator[None]:
                         nn.Parameter(part, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else part
                     )
                 cut[name] = parts[id(tensor)]
-            values: dict[str, Any] = state.values(module) if narrow else {name: {} for name in state.memories}
-            module.__class__ = type(module).static_class  # type: ignore[attr-defined]
+            values: dict[str, Any] = (
+                state.values(module) if narrow or declared else {name: {} for name in state.memories}
+            )
+            extra = extras(module)
+            module.__dict__["_modules"] = {name: child for name, child in module._modules.items() if name not in extra}
+            static: Any = type(module)
+            while hasattr(static, "static_class"):
+                static = static.static_class
+            module.__class__ = static
             for name, part in cut.items():
                 tensors: dict[str, Any] = module._parameters if name in module._parameters else module._buffers
                 tensors[name] = part
@@ -61,6 +72,6 @@ def _static(model: nn.Module, *, narrow: bool) -> Iterator[None]:
         for (module, kind, attributes, parameters, buffers), changed in zip(before, names, strict=True):
             module.__class__ = kind
             module.__dict__.pop("_flat_weights", None)
-            module.__dict__.update({name: attributes[name] for name in changed})
+            module.__dict__.update({name: attributes[name] for name in (*changed, "_modules")})
             module._parameters.update(parameters)
             module._buffers.update(buffers)
