@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from benchmarks.measure import in_turns
-from mutorch import CostTable, Mutator, OneShotMutableOP, export
+from benchmarks.resnet50 import ResNet50
+from mutorch import CostTable, Mutator, OneShotMutableOP, export, searchable
 from mutorch.models import spos_shufflenet_setting
 from mutorch.registry import MODELS
 
@@ -79,6 +80,20 @@ def cost_of_a_million() -> float:
     return seconds
 
 
+def costs_of_widths() -> tuple[float, float]:
+    """ResNet-50's 37 width decisions: seconds to build the table over those of a plain forward, and for a million."""
+    model, x = ResNet50().eval(), torch.zeros(1, 3, 224, 224)
+    net = searchable(model, torch.zeros(1, 3, 64, 64))
+    mutator = Mutator(net)
+    with torch.no_grad():
+        forward, build = in_turns(lambda: model(x), lambda: CostTable.from_model(mutator, x), repeats=5)
+    table = CostTable.from_model(mutator, x)
+    counts = [len(decision.choices) for decision in mutator.space]
+    codes = np.random.default_rng(0).integers(0, counts, size=(1_000_000, len(counts)), dtype=np.uint8)
+    (seconds,) = in_turns(lambda: (table.evaluate(codes, "macs"), table.evaluate(codes, "params")), repeats=5)
+    return build / forward, seconds
+
+
 def export_over_deepcopy() -> float:
     """Exporting a subnet over deep-copying the same subnet."""
     net = supernet(20)
@@ -96,6 +111,7 @@ def run() -> dict[str, float]:
     torch.set_num_threads(1)
     ratio20, micro20 = sample_and_set(20)
     ratio200, micro200 = sample_and_set(200)
+    width_table, width_million = costs_of_widths()
     return {
         "forward, 20 choice blocks, batch 32 3x64x64, over the static net": forward(32, 64, 41),
         "forward, 20 choice blocks, batch 1 3x32x32, over the static net": forward(1, 32, 400),
@@ -105,5 +121,7 @@ def run() -> dict[str, float]:
         "sample and set 200 decisions, over a plain loop": ratio200,
         "sample and set 200 decisions, microseconds": micro200,
         "cost of a million architectures, seconds": cost_of_a_million(),
+        "cost table of ResNet-50's widths, over a plain forward": width_table,
+        "cost of a million ResNet-50s by width, seconds": width_million,
         "export, over deep-copying the subnet": export_over_deepcopy(),
     }

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mutorch.channels import searchable, widths
+from mutorch.channels import depth, searchable, widths
 from mutorch.cost import METRICS, Budget, CostTable, count
 from mutorch.errors import CostError
 from mutorch.mutables import MutableValue, OneShotMutableOP
@@ -269,6 +269,25 @@ def test_candidates_and_values_beside_widths():
     net = searchable(model, IMAGE, rules=FINE)
     assert {"resolution", "depth", "block", "stem", "block._candidates.wide.0"} <= set(Mutator(net).space.names)
     assert_exact(net, IMAGE, limit=20)
+
+
+class Scaled(nn.Module):
+    """A residual block with a parameter of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(16))
+        self.mlp = nn.Sequential(nn.Linear(16, 20), nn.GELU(), nn.Linear(20, 16))
+
+    def forward(self, x):
+        return x + self.gamma * self.mlp(x)
+
+
+def test_depths_beside_widths():
+    model = nn.Sequential(nn.Linear(16, 16), nn.Sequential(*(Scaled() for _ in range(4))), nn.Linear(16, 3))
+    net = searchable(model, TOKENS, rules=[*FINE, depth("1")])
+    assert "1.depth" in Mutator(net).space.names
+    assert_exact(net, TOKENS, limit=20)
 
 
 def test_searchable_models_inside_a_larger_one_and_as_candidates():

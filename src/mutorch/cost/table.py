@@ -32,6 +32,10 @@ class CostTable:
     Built from a handful of observed forwards: one that runs every candidate, and, where values or candidates change the
     shapes that later layers see, one for each combination that matters. Equal to counting the exported model.
 
+    The widths of a searchable model need one forward with all channels: what an operation costs is a product of sizes, and
+    how many channels of each are kept is known at every choice. Only where a single channel is kept, and where that changes
+    what runs, is it run; a few random subnets are counted directly in any case.
+
     Attributes:
         space: the space whose architectures it prices.
         uncounted: operations that have no formula and count as none, by how often they ran.
