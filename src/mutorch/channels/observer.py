@@ -1,27 +1,18 @@
 """One real forward, observed: which positions of which tensors belong together."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import batchnorm
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from mutorch.mutables import MutableModule
 from mutorch.ops.masked_statistics import Place
-from mutorch.space.decision import key
-from mutorch.utils import ExampleInputs, call, tensors_in, unchanged
 
 from .atoms import Atoms
 from .dims import Dim, DimAlgebra, Labels
-from .python_calls import SHAPE_GETTER, constrain_arguments
-from .sizes import AttributeSize, DimSize, Source, TracedInt, TracedShape, trace_attributes
+from .sizes import AttributeSize, DimSize, Source, TracedInt
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +131,14 @@ class Observer:
         if any(labels):
             self._by_memory[_memory(tensor)] = labels
 
+    def keep_alive(self, tensors: Any) -> None:
+        """Hold on to tensors: the id of one must not be given to another meanwhile."""
+        self._kept.append(tensors)
+
+    def forget(self) -> None:
+        """Let go of the tensors of the forwards that were observed; what was learned stays."""
+        self._kept, self._labels, self._by_memory = [], {}, {}
+
     def label_parameters(self, model: nn.Module) -> None:
         """New atoms for every dimension of every parameter and floating buffer."""
         for tensor in (*model.parameters(), *model.buffers()):
@@ -221,236 +220,6 @@ class Observer:
         if not dim or self.checking:
             return size
         return TracedInt(size, (DimSize(dim, size),), is_source=True, watch=self)
-
-
-def observe_labels(
-    model: nn.Module, example_inputs: ExampleInputs, observer: Observer, *, training: bool = False
-) -> Any:
-    """Run the model once under the observer and give its output. The model is as before afterwards.
-
-    Args:
-        training: run what runs in training only, such as auxiliary heads; norms keep to their statistics.
-    """
-    from .rules import apply_rule  # noqa: PLC0415  # rules are written against the observer
-
-    with ExitStack() as stack:
-        stack.enter_context(unchanged(model))
-        if training:
-            for module in model.modules():
-                module.training = not isinstance(module, batchnorm._NormBase)
-        stack.enter_context(_unfused())
-        if not observer.checking:
-            stack.enter_context(_traced_attributes(model, observer))
-        for path, module in model.named_modules():
-            observer.paths[id(module)] = path
-            stack.enter_context(_entered(module, path, observer))
-            if isinstance(module, MutableModule) and module.candidates:
-                stack.enter_context(_all_candidates(module, observer))
-        stack.enter_context(_PythonCalls(observer))
-        stack.enter_context(_Kernels(observer, apply_rule))
-        output = call(model, example_inputs)
-    _note_memories(model, observer)
-    if not observer.checking:
-        for tensor in tensors_in(output):
-            for dim in observer.labels(tensor):
-                observer.algebra.freeze(dim, "feeds the model's output")
-    return output
-
-
-_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-
-
-def _note_memories(model: nn.Module, observer: Observer) -> None:
-    """Dicts in which modules keep what they computed from their parameters; emptied, as before the first forward."""
-    for module in model.modules():
-        for name, held in vars(module).items():
-            if (
-                name not in _OF_EVERY_MODULE
-                and type(held) is dict
-                and any(isinstance(x, Tensor) and any(observer.labels(x)) for x in held.values())
-            ):
-                held.clear()
-                observer.memories.setdefault(id(module), set()).add(name)
-
-
-class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, observer: Observer, apply_rule: Callable[..., None]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._observer = observer
-        self._apply = apply_rule
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        try:
-            out = func(*args, **kwargs)
-            self._observer._kept.append((args, kwargs, out))  # an id must not be given to another tensor meanwhile
-            self._apply(self._observer, func, args, kwargs, out)
-        except Exception:
-            if not self._observer.blamed:
-                self._observer.blamed = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-            raise
-        return out
-
-
-class _PythonCalls(TorchFunctionMode):
-    def __init__(self, observer: Observer) -> None:
-        super().__init__()
-        self._observer = observer
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        observer, kwargs = self._observer, kwargs or {}
-        if func is Tensor.size or func == SHAPE_GETTER:
-            return _sizes(observer, func(*args, **kwargs), *args, **kwargs)
-        name = getattr(func, "__name__", "")
-        if name == "numel" and args[0].dim() == 1:
-            return _sizes(observer, func(*args), args[0], 0)
-        before, observer.python_call = observer.python_call, PythonCall(name, args, kwargs)
-        try:
-            out = func(*args, **kwargs)
-            constrain_arguments(observer, observer.python_call, out)
-        except Exception:
-            if not observer.blamed:
-                observer.blamed = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-            raise
-        finally:
-            observer.python_call = before
-        return out
-
-
-def _sizes(observer: Observer, sizes: Any, tensor: Tensor, dim: Any = None) -> Any:
-    if observer.checking or type(sizes) not in (int, torch.Size):
-        return sizes
-    labels = observer.labels(tensor)
-    if not any(labels):
-        return sizes
-    if isinstance(sizes, int):
-        return observer.dim_size(labels[dim], sizes)
-    return TracedShape(observer.dim_size(label, size) for label, size in zip(labels, sizes, strict=True))
-
-
-@contextmanager
-def _traced_attributes(model: nn.Module, observer: Observer) -> Iterator[None]:
-    before = {id(module): dict(vars(module)) for module in model.modules()}
-    trace_attributes(model, observer)
-    traced = {id(module): dict(vars(module)) for module in model.modules()}
-    try:
-        yield
-    finally:
-        for module in model.modules():
-            for name, value in list(vars(module).items()):
-                old = traced.get(id(module), {}).get(name)
-                if old is value and isinstance(value, int | tuple | list):
-                    module.__dict__[name] = before[id(module)][name]
-                elif isinstance(value, TracedInt):
-                    module.__dict__[name] = int(value)
-
-
-@contextmanager
-def _entered(module: nn.Module, path: str, observer: Observer) -> Iterator[None]:
-    def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        observer.modules.append(path)
-        given = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
-        if not observer.checking and given is not None:
-            call = observer.blocks.setdefault(path, BlockCall(observer.labels(given), tuple(given.shape)))
-            call.times += 1
-
-    def leave(module: nn.Module, args: Any, output: Any) -> None:
-        if path in observer.blocks and isinstance(output, Tensor) and not observer.checking:
-            call = observer.blocks[path]
-            call.made, call.made_shape = observer.labels(output), tuple(output.shape)
-            call.computes = any(parameter.dim() > 1 for parameter in module.parameters())
-        if isinstance(module, nn.MultiheadAttention) and not observer.checking:
-            _tie_attention(module, observer)
-        observer.modules.pop()
-
-    handles = [module.register_forward_pre_hook(enter, with_kwargs=True), module.register_forward_hook(leave)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _tie_attention(module: nn.MultiheadAttention, observer: Observer) -> None:
-    """`nn.MultiheadAttention` computes with as many channels as its input has: heads go where input channels go."""
-    embedded = observer.labels(module.out_proj.weight)[0]
-    packed: Tensor | None = module.in_proj_weight
-    if packed is not None:
-        parts = observer.algebra.split(
-            observer.labels(module.in_proj_weight)[0], [3, module.embed_dim], observer.reason("the projections")
-        )
-        observer.freeze(parts[:1], "query, key and value")
-        dims = [parts[1], observer.labels(module.in_proj_weight)[1]]
-    else:
-        dims = [*observer.labels(module.q_proj_weight), observer.labels(module.k_proj_weight)[0]]
-        dims += [observer.labels(module.v_proj_weight)[0]]
-        for name, weight in (("kdim", module.k_proj_weight), ("vdim", module.v_proj_weight)):
-            labels = observer.labels(weight)[1]
-            observer.bind(AttributeSize(module, name, int(weight.shape[1])), labels)
-    for dim in [*dims, observer.labels(module.out_proj.weight)[1]]:
-        observer.unify(embedded, dim, "the attention's width")
-    heads = observer.algebra.split(embedded, [module.num_heads, module.head_dim], observer.reason("heads"))
-    name = "multi_head_attention_forward"
-    observer.note_average(
-        (name, 0, 0, int(module.head_dim)), heads[1], f"torch.{name}"
-    )  # the scale is 1 / sqrt(head_dim)
-    size = int(module.embed_dim)
-    own = [("num_heads", heads[0], int(module.num_heads)), ("head_dim", heads[1], int(module.head_dim))]
-    own += [("embed_dim", embedded, size)]
-    if module.in_proj_weight is not None:
-        own += [("kdim", embedded, size), ("vdim", embedded, size)]
-    for name, dim, count in own:
-        observer.bind(AttributeSize(module, name, count), dim)
-
-
-@contextmanager
-def _all_candidates(module: MutableModule[Any, Any], observer: Observer) -> Iterator[None]:
-    """Run every candidate, on the input that the block really gets, and let their outputs agree."""
-    outer: list[Any] = []
-
-    def before(*_: Any) -> None:
-        outer.append(observer.context)
-        observer.context = (*observer.context, (id(module), key(module.current_choice)))
-
-    def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        observer.context = here = outer.pop()
-        for choice in () if observer.checking else module.decision_choices:
-            if key(choice) == key(module.current_choice):
-                continue
-            observer.context = (*here, (id(module), key(choice)))
-            other = module.chosen_module(choice)(*args, **kwargs)
-            for one, two in zip(tensors_in(output), tensors_in(other), strict=False):
-                for a, b in zip(observer.labels(one), observer.labels(two), strict=False):
-                    observer.unify(a, b, "the candidates' outputs")
-        observer.context = here
-
-    handles = [
-        module.register_forward_pre_hook(before),
-        module.register_forward_hook(after, with_kwargs=True),
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def _unfused() -> Iterator[None]:
-    """Without kernels that hide matrix products: the fast path of attention, and oneDNN's recurrent layers."""
-    before = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    torch._C._set_mkldnn_enabled(False)  # torch.backends.mkldnn.flags would set, and warn of, much else
-    try:
-        with torch.backends.cudnn.flags(enabled=False):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before[0])
-        torch._C._set_mkldnn_enabled(before[1])
 
 
 def _memory(tensor: Tensor) -> Any:

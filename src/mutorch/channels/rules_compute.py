@@ -62,6 +62,21 @@ def _dot(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> Labels
     return ()
 
 
+def _trilinear(observer: Observer, args: Arguments, kwargs: Named, out: Tensor) -> Labels:
+    """The product of three tensors, each given dimensions where it has none, summed along some."""
+    result: list[Dim] = []
+    for x, added in zip(args[:3], args[3:6], strict=True):
+        labels = list(observer.labels(x))
+        for dim in sorted(int(dim) for dim in added):
+            labels.insert(dim, ())
+        if not result:
+            result = [()] * len(labels)
+        for number, dim in enumerate(labels):
+            both = number not in added and bool(result[number])
+            result[number] = observer.unify(result[number], dim, "a bilinear layer") if both else result[number] or dim
+    return tuple(dim for number, dim in enumerate(result) if number not in args[6])
+
+
 def _linear(observer: Observer, args: Arguments, kwargs: Named, out: Tensor) -> Labels:
     x, weight = args[0], args[1]
     bias = args[2] if len(args) > 2 else kwargs.get("bias")
@@ -346,6 +361,7 @@ COMPUTE: dict[str, Callable[[Observer, Arguments, Named, Any], Any]] = {
     "mv": _mv,
     **dict.fromkeys(("dot", "vdot"), _dot),
     "linear": _linear,
+    "_trilinear": _trilinear,
     **dict.fromkeys(("convolution", "_convolution", "convolution_overrideable"), _convolution),
     "torchvision.deform_conv2d": _deform_conv,
     **dict.fromkeys(

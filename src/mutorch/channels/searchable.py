@@ -14,7 +14,8 @@ from .build import SEARCH as SEARCH
 from .build import Search as Search
 from .build import build_, unbuild_
 from .depth import Depth, make_depths_
-from .observer import Observer, observe_labels
+from .observer import Observer
+from .observing import observe_labels
 from .selection import Selector, outermost, select
 from .structure import find_structure
 from .trial import ObserveError as ObserveError
@@ -98,6 +99,7 @@ def searchable(
             break
         observer.algebra.atoms.freeze(*failure)
         unbuild_(net)
+    observer.forget()
     if not search.decisions:
         raise EmptySpaceError(_why_empty(net, search))
     return net

@@ -10,7 +10,8 @@ from mutorch.space import random_at
 from .atoms import Ids
 from .build import Search
 from .dims import LabelMismatchError
-from .observer import Observer, observe_labels
+from .observer import Observer
+from .observing import observe_labels
 
 
 class ObserveError(MutorchError, RuntimeError):

@@ -19,7 +19,9 @@ def remove_(model: nn.Module, blocks: Mapping[str, Sequence[str]], source: str) 
     for path, names in blocks.items():
         missing = [name for name in names if path not in modules or name not in modules[path]._modules]
         if missing:
-            raise LoadError(f"{source} lacks block {missing[0]!r} of {path!r}, which {type(model).__name__} does not have")
+            raise LoadError(
+                f"{source} lacks block {missing[0]!r} of {path!r}, which {type(model).__name__} does not have"
+            )
     for path, names in blocks.items():
         for name in names:
             del modules[path]._modules[name]
@@ -42,24 +44,9 @@ def resize_(
             one that is larger than the model's; nothing is changed.
     """
     modules = dict(model.named_modules())
-    for path, attributes in sizes.items():
-        if path not in modules:
-            raise LoadError(
-                f"{source} was cut in {path!r}, which {type(model).__name__} has not; {nearest(path, modules)}"
-            )
-        for name in attributes:
-            if not hasattr(modules[path], name):
-                raise LoadError(
-                    f"{source} has a size {name!r} for {path!r}, a {type(modules[path]).__name__} without it"
-                )
+    _check_sizes(model, sizes, source)
     resized = [found for found in _own(model) if found[3] in tensors and tensors[found[3]].shape != found[2].shape]
-    for _, _, own, name in resized:
-        shape = tensors[name].shape
-        if len(shape) != own.dim() or any(new > old for new, old in zip(shape, own.shape, strict=True)):
-            raise LoadError(
-                f"{source} has {name!r} of shape {tuple(shape)}, which is no part of the model's {tuple(own.shape)}: the "
-                "model was built with other arguments than the one that was cut"
-            )
+    _check_shapes(resized, tensors, source)
     made: dict[int, Tensor] = {}
     for module, attribute, own, name in resized:
         if id(own) not in made:
@@ -74,6 +61,32 @@ def resize_(
     for module in modules.values():
         if isinstance(module, nn.RNNBase):
             module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
+
+
+def _check_sizes(model: nn.Module, sizes: Mapping[str, Mapping[str, Any]], source: str) -> None:
+    modules = dict(model.named_modules())
+    for path, attributes in sizes.items():
+        if path not in modules:
+            raise LoadError(
+                f"{source} was cut in {path!r}, which {type(model).__name__} has not; {nearest(path, modules)}"
+            )
+        for name in attributes:
+            if not hasattr(modules[path], name):
+                raise LoadError(
+                    f"{source} has a size {name!r} for {path!r}, a {type(modules[path]).__name__} without it"
+                )
+
+
+def _check_shapes(
+    resized: Sequence[tuple[nn.Module, str, Tensor, str]], tensors: Mapping[str, Tensor], source: str
+) -> None:
+    for _, _, own, name in resized:
+        shape = tensors[name].shape
+        if len(shape) != own.dim() or any(new > old for new, old in zip(shape, own.shape, strict=True)):
+            raise LoadError(
+                f"{source} has {name!r} of shape {tuple(shape)}, which is no part of the model's {tuple(own.shape)}: the "
+                "model was built with other arguments than the one that was cut"
+            )
 
 
 def _own(model: nn.Module) -> list[tuple[nn.Module, str, Tensor, str]]:

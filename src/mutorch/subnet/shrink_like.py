@@ -8,7 +8,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from mutorch.channels.atoms import ALWAYS, Atoms
-from mutorch.channels.observer import Observer, observe_labels
+from mutorch.channels.observer import Observer
+from mutorch.channels.observing import observe_labels
 from mutorch.channels.searchable import searchable
 from mutorch.channels.structure import Components, Structure, TensorDim, find_structure
 from mutorch.channels.widths import Widths, widths
