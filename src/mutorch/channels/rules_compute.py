@@ -64,17 +64,12 @@ def _dot(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> Labels
 
 def _trilinear(observer: Observer, args: Arguments, kwargs: Named, out: Tensor) -> Labels:
     """The product of three tensors, each given dimensions where it has none, summed along some."""
-    result: list[Dim] = []
+    found: dict[int, Dim] = {}
     for x, added in zip(args[:3], args[3:6], strict=True):
-        labels = list(observer.labels(x))
-        for dim in sorted(int(dim) for dim in added):
-            labels.insert(dim, ())
-        if not result:
-            result = [()] * len(labels)
-        for number, dim in enumerate(labels):
-            both = number not in added and bool(result[number])
-            result[number] = observer.unify(result[number], dim, "a bilinear layer") if both else result[number] or dim
-    return tuple(dim for number, dim in enumerate(result) if number not in args[6])
+        own = [number for number in range(x.dim() + len(added)) if number not in added]
+        for number, dim in zip(own, observer.labels(x), strict=True):
+            found[number] = observer.unify(found[number], dim, "a bilinear layer") if number in found else dim
+    return tuple(found[number] for number in sorted(found) if number not in args[6])
 
 
 def _linear(observer: Observer, args: Arguments, kwargs: Named, out: Tensor) -> Labels:
