@@ -15,6 +15,7 @@ from mutorch.mutables import MutableModule
 from mutorch.space.decision import key
 from mutorch.utils import ExampleInputs, call, tensors_in, unchanged
 
+from .memories import dicts_of_tensors
 from .observer import BlockCall, Observer, PythonCall
 from .python_calls import SHAPE_GETTER, constrain_arguments
 from .rules import apply_rule
@@ -54,20 +55,12 @@ def observe_labels(
     return output
 
 
-_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-
-
 def _note_memories(model: nn.Module, observer: Observer) -> None:
     """Dicts in which modules keep what they computed from their parameters; emptied, as before the first forward."""
-    for module in model.modules():
-        for name, held in vars(module).items():
-            if (
-                name not in _OF_EVERY_MODULE
-                and type(held) is dict
-                and any(isinstance(x, Tensor) and any(observer.labels(x)) for x in held.values())
-            ):
-                held.clear()
-                observer.memories.setdefault(id(module), set()).add(name)
+    for module, name, held in dicts_of_tensors(model):
+        if any(isinstance(x, Tensor) and any(observer.labels(x)) for x in held.values()):
+            held.clear()
+            observer.memories.setdefault(id(module), set()).add(name)
 
 
 class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -163,6 +156,9 @@ def _entered(module: nn.Module, path: str, observer: Observer) -> Iterator[None]
             tie_attention(module, observer)
         observer.modules.pop()
 
+    if isinstance(module, torch.jit.ScriptModule):  # it takes no hooks
+        yield
+        return
     handles = [module.register_forward_pre_hook(enter, with_kwargs=True), module.register_forward_hook(leave)]
     try:
         yield

@@ -4,6 +4,7 @@ import copy
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import torch
 from torch import nn
 
 from mutorch.errors import SpaceError
@@ -14,6 +15,7 @@ from .build import SEARCH as SEARCH
 from .build import Search as Search
 from .build import build_, unbuild_
 from .depth import Depth, make_depths_
+from .memories import forget_memories_
 from .observer import Observer
 from .observing import observe_labels
 from .selection import Selector, outermost, select
@@ -79,9 +81,12 @@ def searchable(
           (2): Conv2d(8, 8, kernel_size=(3, 3), stride=(1, 1))
         )
     """
-    if SEARCH in vars(model):
-        raise SpaceError(f"this {type(model).__name__} is searchable already; build the model again for another space")
-    net = copy.deepcopy(model)
+    for path, module in model.named_modules():
+        if SEARCH in vars(module):
+            what = f"{path!r}, a {type(module).__name__}," if path else f"this {type(model).__name__}"
+            raise SpaceError(f"{what} is searchable already; build the model again for another space")
+    net = _copied(model)
+    forget_memories_(net, example_inputs)
     frozen = _frozen_modules(net, only, freeze)
     observer = Observer(Atoms())
     observer.label_parameters(net)
@@ -103,6 +108,15 @@ def searchable(
     if not search.decisions:
         raise EmptySpaceError(_why_empty(net, search))
     return net
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise ObserveError(
+            f"searchable works on a copy, and this {type(model).__name__} cannot be copied by copy.deepcopy: {error}"
+        ) from error
 
 
 def _why_empty(net: nn.Module, search: Search) -> str:
@@ -130,6 +144,9 @@ def _frozen_modules(
     model: nn.Module, only: Iterable[Selector] | Selector, freeze: Iterable[Selector] | Selector
 ) -> dict[str, str]:
     frozen = dict.fromkeys(select(model, freeze, what="freeze"), "named by freeze") if _given(freeze) else {}
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            frozen[path] = "compiled by torch.jit, whose code cannot read parts of its tensors"
     if _given(only):
         kept = outermost(select(model, only, what="only"))
         for path, _ in model.named_modules():
