@@ -46,6 +46,13 @@ class Amount:
         """`value` as an amount."""
         return value if isinstance(value, Amount) else cls({(): value})
 
+    @classmethod
+    def _made(cls, terms: dict[Decisions, Table]) -> Self:
+        """An amount of tables that are what they must be; looking for zeros is most of the price of adding."""
+        amount = cls.__new__(cls)
+        amount.terms = terms
+        return amount
+
     @property
     def decisions(self) -> Decisions:
         """What it depends on."""
@@ -76,8 +83,8 @@ class Amount:
             return self
         terms = dict(self.terms)
         for key, table in Amount.of(other).terms.items():
-            terms[key] = terms[key] + table if key in terms else table
-        return type(self)(terms)
+            terms[key] = np.asarray(terms[key] + table) if key in terms else table
+        return self._made(terms)
 
     __radd__ = __add__
 
@@ -85,15 +92,15 @@ class Amount:
         if not isinstance(other, int | np.integer | Amount):
             return NotImplemented
         if not isinstance(other, Amount):
-            return type(self)({key: table * other for key, table in self.terms.items()})
+            return self._made({key: np.asarray(table * other) for key, table in self.terms.items()})
         terms: dict[Decisions, Table] = {}
         for one, left in self.terms.items():
             for two, right in other.terms.items():
                 key = tuple(sorted({*one, *two}))
                 a, b = along(left, one, key), along(right, two, key)
                 check_entries(np.broadcast_shapes(a.shape, b.shape))
-                terms[key] = terms[key] + a * b if key in terms else a * b
-        return type(self)(terms)
+                terms[key] = np.asarray(terms[key] + a * b if key in terms else a * b)
+        return self._made(terms)
 
     __rmul__ = __mul__
 
@@ -129,7 +136,7 @@ class Amount:
     def nonzero(self) -> bool:
         """Whether it is anything but 0 somewhere."""
         if len(self.terms) < 2:
-            return bool(self.terms)
+            return any(table.any() for table in self.terms.values())
         # Tables may cancel out against those of fewer decisions; anchored ones cannot.
         left: dict[Decisions, Table] = {}
         for key, table in self.terms.items():

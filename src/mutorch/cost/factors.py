@@ -74,18 +74,8 @@ class Factors:
         Errors:
             CostError: too many decisions act on each other.
         """
-        tables = dict(self.tables)
-        codes: list[int] = [0] * len(self.counts)
-        undecided = set(range(len(self.counts)))
-        changed = True
-        while changed:
-            changed = False
-            for decision in sorted(undecided):
-                best = _dominant([(key, table) for key, table in tables.items() if decision in key], decision)
-                if best is not None:
-                    codes[decision], changed = best, True
-                    tables = _decided(tables, decision, best)
-                    undecided.remove(decision)
+        tables, codes = _without_dominated(self.tables, len(self.counts))
+        undecided = {decision for decision, code in enumerate(codes) if code is None}
         eliminated: list[tuple[int, Key, NDArray[np.intp]]] = []
         while undecided:
             decision = min(undecided, key=lambda one: (_entries(tables, self.counts, one), one))
@@ -104,7 +94,7 @@ class Factors:
             tables[rest] = tables[rest] + smallest if rest in tables else smallest
         for decision, rest, choice in reversed(eliminated):
             codes[decision] = int(choice[tuple(codes[other] for other in rest)])
-        return codes
+        return [int(code or 0) for code in codes]
 
     def negated(self) -> "Factors":
         """The function with the other sign; its minimum is this one's maximum."""
@@ -123,33 +113,72 @@ def merged(tables: Mapping[Key, Table], counts: Sequence[int]) -> list[tuple[Key
                [[4, 5],
                 [4, 5]]]))]
     """
+    touching: dict[int, list[Key]] = {}
+    for key in tables:
+        for number in key:
+            touching.setdefault(number, []).append(key)
     left = set(tables)
     found: list[tuple[Key, Table]] = []
-    while left:
-        start = max(left, key=lambda key: (len(key), [-number for number in key]))
-        chosen = set(start)
-        touching = {key for key in left if chosen & set(key)}
-        while True:
-            entries = math.prod(counts[number] for number in chosen)
-            gains: dict[int, int] = {}
-            for key in touching if chosen else left:
-                new = set(key) - chosen
-                if len(new) == 1:
-                    (number,) = new
-                    gains[number] = gains.get(number, 0) + 1
-            gains = {number: gain for number, gain in gains.items() if entries * counts[number] <= _MERGED}
-            if not gains:
-                others = {number for key in left for number in key if len(key) == 1} - chosen
-                gains = {number: 1 for number in others if entries * counts[number] <= _MERGED}
-            if not gains:
-                break
-            number = max(gains, key=lambda one: (gains[one], -one))
-            chosen.add(number)
-            touching |= {key for key in left if number in key}
-        inside = {key for key in left if set(key) <= chosen}
-        found.append(_merge({key: tables[key] for key in inside}, counts))
-        left -= inside
+    for start in sorted(tables, key=lambda key: (-len(key), key)):
+        if start in left:
+            inside = _together(start, left, touching, counts)
+            left -= inside
+            found.append(_merge({key: tables[key] for key in inside}, counts))
     return found
+
+
+def _together(start: Key, left: set[Key], touching: Mapping[int, list[Key]], counts: Sequence[int]) -> set[Key]:
+    """The tables that one of the size of `_MERGED` has room for, `start` first, and as many as can be."""
+    chosen: set[int] = set()
+    inside: set[Key] = set()
+    gains: dict[int, int] = {}
+    entries, waiting = 1, list(start)
+    while waiting:
+        number = waiting.pop()
+        chosen.add(number)
+        gains.pop(number, None)
+        entries *= counts[number]
+        for key in touching[number]:
+            missing = [other for other in key if other not in chosen] if key in left else [0, 0]
+            if not missing:
+                inside.add(key)
+            elif len(missing) == 1:
+                gains[missing[0]] = gains.get(missing[0], 0) + 1
+        if not waiting:
+            room = [other for other in gains if entries * counts[other] <= _MERGED]
+            if not room:  # tables of one decision fit anywhere
+                room = [other for other in touching if other not in chosen and (other,) in left]
+                room = [other for other in room if entries * counts[other] <= _MERGED]
+            waiting = [max(room, key=lambda other: (gains.get(other, 0), -other))] if room else []
+    return inside or {start}
+
+
+def _without_dominated(tables: Mapping[Key, Table], count: int) -> tuple[dict[Key, Table], list[int | None]]:
+    """The tables of the decisions that are left when those with a best choice have taken it, and these choices."""
+    left = dict(tables)
+    codes: list[int | None] = [None] * count
+    touching: list[set[Key]] = [set() for _ in range(count)]
+    for key in left:
+        for decision in key:
+            touching[decision].add(key)
+    waiting = set(range(count))
+    while waiting:
+        decision = min(waiting)
+        waiting.remove(decision)
+        best = _dominant([(key, left[key]) for key in touching[decision]], decision)
+        if best is None:
+            continue
+        codes[decision] = best
+        for key in sorted(touching[decision]):
+            rest = tuple(number for number in key if number != decision)
+            part = np.asarray(left.pop(key).take(best, axis=key.index(decision)))
+            left[rest] = np.asarray(left[rest] + part) if rest in left else part
+            for number in rest:
+                touching[number].remove(key)
+                touching[number].add(rest)
+            # What a decision shared with this one is smaller now: it may have a best choice where it had none.
+            waiting |= {number for number in rest if codes[number] is None}
+    return left, codes
 
 
 def _dominant(touching: Iterable[tuple[Key, Table]], decision: int) -> int | None:
@@ -157,22 +186,11 @@ def _dominant(touching: Iterable[tuple[Key, Table]], decision: int) -> int | Non
     best: NDArray[np.bool_] | None = None
     for key, table in touching:
         axis = key.index(decision)
-        rows = np.moveaxis(table, axis, 0).reshape(table.shape[axis], -1)
-        here = (rows == rows.min(axis=0)).all(axis=1)
+        here = (table == table.min(axis=axis, keepdims=True)).all(axis=tuple(n for n in range(len(key)) if n != axis))
         best = here if best is None else best & here
     if best is None:
         return 0
     return int(best.argmax()) if best.any() else None
-
-
-def _decided(tables: Mapping[Key, Table], decision: int, code: int) -> dict[Key, Table]:
-    found: dict[Key, Table] = {}
-    for key, table in tables.items():
-        axis = key.index(decision) if decision in key else None
-        rest = tuple(number for number in key if number != decision)
-        part: Table = table if axis is None else np.asarray(table.take(code, axis=axis))
-        found[rest] = found[rest] + part if rest in found else part
-    return found
 
 
 def _entries(tables: Iterable[Key], counts: Sequence[int], decision: int) -> int:
