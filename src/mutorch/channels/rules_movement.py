@@ -70,6 +70,18 @@ def _slice(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> Labe
     return tuple(labels)
 
 
+def _as_strided(observer: Observer, args: Arguments, kwargs: Named, out: Tensor) -> Labels:
+    """The first positions along each dimension, as a dynamic module reads them; anything else mixes them up."""
+    source = args[0]
+    labels = observer.labels(source)
+    if out.stride() == source.stride() and out.storage_offset() == source.storage_offset():
+        return tuple(
+            tuple(part[:size] for part in dim) for dim, size in zip(labels, map(int, out.shape), strict=True)
+        )
+    observer.freeze(labels, "strides that are fixed")
+    return ((),) * out.dim()
+
+
 def _narrow(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> Labels:
     return _slice(observer, (args[0], args[1], args[2], args[2] + args[3]), {}, out)
 
@@ -278,6 +290,7 @@ MOVEMENT: dict[str, Callable[[Observer, Arguments, Named, Any], Any]] = {
     **dict.fromkeys(("squeeze", "squeeze_"), _squeeze),
     "select": _select,
     "slice": _slice,
+    "as_strided": _as_strided,
     "narrow": _narrow,
     **dict.fromkeys(("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "split_copy"), _pieces),
     "unsafe_chunk": _pieces,
