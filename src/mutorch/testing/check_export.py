@@ -1,18 +1,16 @@
 """The invariant, for any supernet: an exported subnet computes what the supernet computes."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten
 
-from mutorch.cost import ExampleInputs, call
+from mutorch.cost import ExampleInputs
 from mutorch.errors import ExportError
 from mutorch.mutators import Mutator
 from mutorch.space import Choice, random_at
 from mutorch.subnet import export
-from mutorch.utils import evaluating
+from mutorch.subnet.check import outputs_of
 
 
 def check_export(
@@ -43,32 +41,12 @@ def check_export(
     for number in range(num_architectures):
         architecture = mutator.space.sample(random_at(seed, "check export", number))
         exported = export(net, architecture, mutator=mutator)
-        with mutator.at(architecture), evaluating(net, exported), torch.no_grad():
-            expected, found = _record(net, example_inputs), _record(exported, example_inputs)
+        with mutator.at(architecture):
+            expected, found = outputs_of(net, example_inputs), outputs_of(exported, example_inputs)
         _compare(expected, found, architecture, tolerance)
     for name, tensor in net.state_dict().items():
         if not torch.equal(tensor, before[name]):
             raise ExportError(f"exporting changed {name!r} of the supernet")
-
-
-def _record(model: nn.Module, example_inputs: ExampleInputs) -> dict[str, list[Tensor]]:
-    """The tensors that each module gave in its first call, by path; the model's own output under ''."""
-    outputs: dict[str, list[Tensor]] = {}
-
-    def note(path: str, output: Any) -> None:
-        leaves = tree_flatten(output)[0]
-        outputs.setdefault(path, [leaf.clone() for leaf in leaves if isinstance(leaf, Tensor)])
-
-    handles = [
-        module.register_forward_hook(lambda _, __, output, path=path: note(path, output))
-        for path, module in model.named_modules()
-    ]
-    try:
-        note("", call(model, example_inputs))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return outputs
 
 
 def _compare(
