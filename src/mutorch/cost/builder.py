@@ -298,7 +298,7 @@ class FactorsBuilder:
                 if counted != said:
                     raise CostError(
                         f"the table says {said} {field} where a forward counts {counted}, at {architecture}: the model "
-                        "does something that its choices do not explain, such as reading the choice of a block elsewhere"
+                        "does something that its choices do not explain, such as reading the choice of a block elsewhere, or working on as many things as it finds in the input"
                     )
 
     def _too_many(self, names: Iterable[str], needed: str) -> CostError:
