@@ -192,13 +192,17 @@ class DynamicState:
 
 def cut(whole: Tensor, dims: Dims) -> Tensor:
     """The active part of a tensor: a view where the first positions are active along every dimension, else a copy."""
-    selections = [(dim, extent.selection()) for dim, extent in dims]
-    if len(dims) > 1 and all(selection is None or isinstance(selection, int) for _, selection in selections):
+    if len(dims) > 1:
         sizes = list(whole.shape)
-        for dim, selection in selections:
+        for dim, extent in dims:
+            selection = extent.selection()
+            if isinstance(selection, Tensor):
+                break
             sizes[dim] = sizes[dim] if selection is None else selection
-        # One view, so that backward fills the gradient of the whole once, not once for each dimension.
-        return whole.as_strided(sizes, whole.stride(), whole.storage_offset()) if sizes != list(whole.shape) else whole
+        else:
+            # One view, so that backward fills the gradient of the whole once, not once for each dimension.
+            same = sizes == list(whole.shape)
+            return whole if same else whole.as_strided(sizes, whole.stride(), whole.storage_offset())
     for dim, extent in dims:
         whole = extent.take(whole, dim)
     return whole
