@@ -11,8 +11,15 @@ from typing import Any
 import yaml
 from torch import nn
 
-from mutorch import channels
-from mutorch.channels import MutableChannelUnit, SequentialMutableChannelUnit
+from mutorch.channels import (
+    DCFFChannelUnit,
+    DMCPChannelUnit,
+    L1MutableChannelUnit,
+    MutableChannelUnit,
+    OneShotMutableChannelUnit,
+    SequentialMutableChannelUnit,
+    SlimmableChannelUnit,
+)
 from mutorch.channels.analyzer import as_analyzer
 from mutorch.errors import ChoiceError, ConfigError, SpaceError, nearest
 from mutorch.mutables.base import HELD
@@ -66,7 +73,9 @@ class ChannelMutator(Mutator):
         super().__init__()
         self.init_cfg = init_cfg
         self.parse_cfg = copy.deepcopy(DEFAULT_PARSE) if parse_cfg is None else parse_cfg
-        config: Mapping[str, Any] = channel_unit_cfg if isinstance(channel_unit_cfg, Mapping) else {"type": channel_unit_cfg}
+        config: Mapping[str, Any] = (
+            channel_unit_cfg if isinstance(channel_unit_cfg, Mapping) else {"type": channel_unit_cfg}
+        )
         self.unit_class = _unit_class(config.get("type", SequentialMutableChannelUnit))
         self.unit_default_args: dict[str, Any] = copy.deepcopy(dict(config.get("default_args", {})))
         self.units_cfg = _units(config.get("units", {}))
@@ -194,12 +203,18 @@ class ChannelMutator(Mutator):
         }
 
 
+_UNITS: tuple[type[MutableChannelUnit], ...] = (
+    SequentialMutableChannelUnit,
+    OneShotMutableChannelUnit,
+    SlimmableChannelUnit,
+    L1MutableChannelUnit,
+    DCFFChannelUnit,
+    DMCPChannelUnit,
+)
+
+
 def _unit_class(given: Any) -> type[MutableChannelUnit]:
-    known = {
-        name: found
-        for name, found in vars(channels).items()
-        if isinstance(found, type) and issubclass(found, MutableChannelUnit)
-    }
+    known = {kind.__name__: kind for kind in _UNITS}
     if isinstance(given, type) and issubclass(given, MutableChannelUnit):
         return given
     name = str(given).rpartition(".")[2]
