@@ -3,8 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from mutorch import CostTable, Mutator, export
+from mutorch import CostTable, Mutator, check, export, searchable
 from mutorch.models import chain_net
 from mutorch.testing import ClutteredDigits, check_export
 from mutorch.training import fit, recalibrate_
@@ -47,3 +48,13 @@ def test_fit_trains_in_bfloat16_and_the_subnet_is_recalibrated_on_the_device():
     subnet = export(net).cuda()
     assert recalibrate_(subnet, [data["train"].tensors[0][:256].cuda()]) > 0
     assert sum(result.losses[-10:]) < sum(result.losses[:10])
+
+
+def test_a_searchable_model_on_cuda_computes_what_its_exports_compute_in_both_modes():
+    model = nn.Sequential(
+        nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 4)
+    )
+    x = torch.randn(2, 3, 8, 8, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
+    found = check(searchable(model.cuda().eval(), x), n=3, tolerance=1e-4)
+    assert found.exported <= 1e-4
+    assert found.masked is not None
