@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -40,6 +40,7 @@ class Search:
         group_units: the number of a group in `structure.groups` to its unit; groups that no rule names have none.
         example_inputs: what the model was observed on.
         depths: one for each row of blocks that may be shorter.
+        is_masked_right: whether modes `"slice"` and `"mask"` were compared, and agree.
     """
 
     structure: Structure
@@ -49,11 +50,21 @@ class Search:
     group_units: dict[int, MutableChannelUnit]
     example_inputs: ExampleInputs
     depths: list[MutableDepth]
+    is_masked_right: bool = False
 
     @property
     def decisions(self) -> list[MutableChannelUnit | MutableDepth]:
         """Everything that decides: units, then depths."""
         return [*self.units, *self.depths]
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        # A function that calls the model is often a lambda, which does not pickle; `check` asks for inputs then.
+        called = callable(self.example_inputs)
+        return tuple(None if f.name == "example_inputs" and called else getattr(self, f.name) for f in fields(self))
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        for one, value in zip(fields(self), state, strict=True):
+            setattr(self, one.name, value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Search":
         # What was learned is not changed any more, and is large.
@@ -65,6 +76,7 @@ class Search:
             copy.deepcopy(self.group_units, memo),
             self.example_inputs,
             copy.deepcopy(self.depths, memo),
+            self.is_masked_right,
         )
 
 

@@ -1,39 +1,17 @@
 """How a searchable model computes: with the active channels only, or with zeros in the others' places."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
-from mutorch.errors import MutorchError, SpaceError, nearest
-from mutorch.ops.dynamic import Mode
-from mutorch.ops.masked_statistics import Place
+from mutorch.errors import SpaceError, nearest
+from mutorch.ops.dynamic import Mode, dynamic_modules, whole_tensor
 
 from .build import SEARCH, Search
-from .sizes import DimSize
-from .trial import is_inside
-
-MASKABLE = frozenset(
-    (
-        "aten._softmax",
-        "aten._safe_softmax",
-        "aten.mean",
-        "aten.var",
-        "aten.native_layer_norm",
-        "aten.native_group_norm",
-        "aten._fused_rms_norm",
-        "aten.rms_norm",
-        "torch.rms_norm",
-        "torch.multi_head_attention_forward",
-        "torch.scaled_dot_product_attention",
-    )
-)
-"""Operations over searchable channels that are computed on the active ones alone; see `MaskedStatistics`."""
-
-
-class ModeError(MutorchError, RuntimeError):
-    """A model that cannot compute in a mode."""
+from .maskable import ModeError as ModeError
+from .maskable import check_maskable, check_masked
 
 
 def searches(net: nn.Module) -> list[tuple[str, Search]]:
@@ -59,7 +37,8 @@ def set_mode_(net: nn.Module, mode: Mode) -> None:
             every architecture, and FSDP and CUDA graphs work. Outputs and gradients are equal up to the order of sums.
 
     Errors:
-        ModeError: an operation over searchable channels that masks cannot express; names it and its module.
+        ModeError: an operation over searchable channels that masks cannot express; names it and its module. Beside what is
+            known of operations, the first call compares both modes on the example inputs.
 
     Example:
         >>> import torch
@@ -75,53 +54,30 @@ def set_mode_(net: nn.Module, mode: Mode) -> None:
         raise ModeError(f"no mode {mode!r}; {nearest(mode, ('slice', 'mask'))}")
     found = searches(net)
     for _, search in found if mode == "mask" else ():
-        _check_maskable(search)
+        check_maskable(search)
+    if mode == "mask":
+        for path, search in found:
+            if not search.is_masked_right:
+                check_masked(net.get_submodule(path), search)
+                search.is_masked_right = True
     for _, search in found:
         search.execution.mode = mode
         for unit in search.units:
             unit.refresh()
+    if mode == "mask":
+        _make_masks(net)
 
 
-def _check_maskable(search: Search) -> None:
-    kinds: dict[tuple[str, Place], set[tuple[bytes, ...]]] = defaultdict(set)
-    decided: set[tuple[str, Place]] = set()
-    for (operation, path), places in search.observer.averaged.items():
-        for place, dims in places.items():
-            for dim in dims:
-                components = search.observer.algebra.resolve(dim)
-                kinds[path, place].add(tuple(component.tobytes() for component in components))
-                if any(number in search.group_units for number in search.structure.groups_in(components)):
-                    decided.add((path, place))
-                    if operation not in MASKABLE and not operation.startswith("aten._scaled_dot_product"):
-                        raise ModeError(
-                            f"{operation!r} in {path!r} computes over searchable channels, and zeros in place of removed "
-                            f"ones would change what it gives; use mode 'slice', or freeze={[path]!r}"
-                        )
-    _check_factors(search)
-    for path, place in decided:
-        inside = [found for (other, at), found in kinds.items() if at == place and is_inside(other, path)]
-        if len(set().union(*inside)) > 1:
-            raise ModeError(
-                f"{path!r} averages over several dimensions of size {place[3]}, not all of the same channels, and mode "
-                f"'mask' cannot tell them apart; use mode 'slice', or freeze={[path]!r}"
-            )
-
-
-def _check_factors(search: Search) -> None:
-    observer = search.observer
-    for source, path in observer.factors:
-        dims = (
-            [source.dim]
-            if isinstance(source, DimSize)
-            else [bound.dim for bound in observer.bound if bound.attribute == source]
-        )
-        components = [component for dim in dims for component in observer.algebra.resolve(dim)]
-        if any(number in search.group_units for number in search.structure.groups_in(components)):
-            name = "the size of a tensor" if isinstance(source, DimSize) else repr(source.name)
-            raise ModeError(
-                f"{path!r} computes with {name} as a number, which counts searchable channels, and stays as it is in mode "
-                f"'mask'; use mode 'slice', or freeze={[path]!r}"
-            )
+def _make_masks(net: nn.Module) -> None:
+    """What a compiled graph reads must be there before it is compiled."""
+    some = next((tensor.device for tensor in (*net.parameters(), *net.buffers())), torch.device("cpu"))
+    for _, module, state in dynamic_modules(net):
+        for name, dims in state.tensors.items():
+            for _, extent in dims:
+                extent.mask(whole_tensor(module, name).device)
+        own = next((tensor.device for tensor in module.parameters()), some)
+        for extent in state.statistics.values():
+            extent.mask(own)
 
 
 @contextmanager

@@ -75,9 +75,7 @@ def _as_strided(observer: Observer, args: Arguments, kwargs: Named, out: Tensor)
     source = args[0]
     labels = observer.labels(source)
     if out.stride() == source.stride() and out.storage_offset() == source.storage_offset():
-        return tuple(
-            tuple(part[:size] for part in dim) for dim, size in zip(labels, map(int, out.shape), strict=True)
-        )
+        return tuple(tuple(part[:size] for part in dim) for dim, size in zip(labels, map(int, out.shape), strict=True))
     observer.freeze(labels, "strides that are fixed")
     return ((),) * out.dim()
 
@@ -160,11 +158,16 @@ def _stack(observer: Observer, args: Arguments, kwargs: Named, out: Tensor) -> L
 def _expand(observer: Observer, args: Arguments, kwargs: Named, out: Tensor) -> Labels:
     source = args[0]
     added = out.dim() - source.dim()
-    kept: list[Dim] = [
-        dim if size == new else ()
-        for dim, size, new in zip(observer.labels(source), source.shape, out.shape[added:], strict=True)
-    ]
-    return (*[()] * added, *kept)
+    old = [*[1] * added, *map(int, source.shape)]
+    labels: list[Dim] = [*[()] * added, *observer.labels(source)]
+    call = observer.python_call
+    follows = call is None or call.name in ("expand", "expand_as", "normalize")  # others may take a number
+    for number, (size, new) in enumerate(zip(old, map(int, out.shape), strict=True)):
+        if size != new and not follows:
+            labels[number] = ()
+        elif size != new:  # the same everywhere, so any of it may go
+            labels[number] = (np.full(new, ANYTHING),) if observer.checking else observer.algebra.fresh(new)
+    return tuple(labels)
 
 
 def _repeat(observer: Observer, args: Arguments, kwargs: Named, out: Tensor) -> Labels:

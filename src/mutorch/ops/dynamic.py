@@ -125,6 +125,11 @@ class DynamicState:
         if self.execution.mode == "mask":
             return self._masked(module, name, whole, dims)
         grad = torch.is_grad_enabled()
+        if torch.compiler.is_compiling():
+            part = cut(whole, dims)
+            if module.training and name in module._buffers and part is not whole and part._base is None:
+                self.written.append((whole, dims, part))
+            return part
         packs = not grad and not module.training and name in module._parameters
         key = CLOCK.now, grad, whole._version if packs else 0
         cached = self.cache.get(name)
@@ -192,7 +197,7 @@ class DynamicState:
 
 def cut(whole: Tensor, dims: Dims) -> Tensor:
     """The active part of a tensor: a view where the first positions are active along every dimension, else a copy."""
-    if len(dims) > 1:
+    if len(dims) > 1 and not torch.compiler.is_compiling():  # a trace cannot read the offset of a tensor
         sizes = list(whole.shape)
         for dim, extent in dims:
             selection = extent.selection()

@@ -44,7 +44,7 @@ class Extent:
         self._repeats = self._leading_repeats()
         self._now = -1
         self._selection: Selection = None
-        self._mask: Tensor | None = None
+        self._masks: dict[torch.device, Tensor] = {}
         self._masked: Selection = None
         self._index: dict[torch.device, Tensor] = {}
 
@@ -56,6 +56,8 @@ class Extent:
 
     def selection(self) -> Selection:
         """What is active now."""
+        if torch.compiler.is_compiling():
+            return self._selected()  # so that a graph is of the widths that it was compiled with, not of a moment
         if self._now != CLOCK.now:
             before = self._selection
             self._selection = self._selected()
@@ -76,25 +78,33 @@ class Extent:
             return tensor
         if isinstance(selection, int):
             return tensor.narrow(dim, 0, selection)
+        if torch.compiler.is_compiling():
+            return tensor.index_select(dim, selection.to(tensor.device))
         index = self._index.get(tensor.device)
         if index is None:
             index = self._index[tensor.device] = selection.to(tensor.device if tensor.device.type != "meta" else "cpu")
         return tensor.index_select(dim, index if tensor.device.type != "meta" else index.to("meta"))
 
     def mask(self, device: torch.device) -> Tensor:
-        """A float tensor with 1 at active positions; one tensor for ever, written in place by `refresh`."""
-        if self._mask is None or self._mask.device != device:
-            self._mask = torch.ones(self.size, device=device)
+        """A float tensor with 1 at active positions; one tensor for ever, written in place by `refresh`.
+
+        A compiled graph takes it as an input, and reads nothing else of the extent: it must have been asked for before.
+        """
+        if device not in self._masks:
+            with torch.inference_mode(False):
+                self._masks[device] = torch.ones(self.size, device=device)
             self.refresh()
         elif not torch.compiler.is_compiling() and not _same(self._masked, self.selection()):
             self.refresh()  # no unit did
-        return self._mask
+        return self._masks[device]
 
     def refresh(self) -> None:
-        """Bring the mask up to date, so that a compiled graph that reads it computes the current architecture."""
-        if self._mask is not None:
+        """Bring the masks up to date, so that a compiled graph that reads them computes the current architecture."""
+        if self._masks:
             self._masked = self.selection()
-            self._mask.copy_(torch.from_numpy(self.alive().astype(np.float32)))
+            alive = torch.from_numpy(self.alive().astype(np.float32))
+            for mask in self._masks.values():
+                mask.copy_(alive)
 
     def alive(self) -> NDArray[np.bool_]:
         """Which positions are active now."""
@@ -112,6 +122,11 @@ class Extent:
             if isinstance(active, int):
                 count = active * self._repeats
                 return None if count == self.size else count
+        selection: Selection = self._found()
+        return selection
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _found(self) -> Selection:
         alive = self.alive()
         count = int(alive.sum())
         if count == self.size:

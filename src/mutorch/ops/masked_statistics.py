@@ -127,6 +127,16 @@ def _mean(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any])
     return masked[0].sum(dims, keepdim=bool(_argument(args, kwargs, 2, "keepdim", False))) / masked[1]
 
 
+def _sum(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Removed channels are zero after a layer, and need not be after a sigmoid."""
+    x, dim = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "dim")
+    masked = _masked(mode, "sum", x, _dims(x, dim))
+    if masked is None:
+        return NotImplemented
+    keepdim = bool(_argument(args, kwargs, 2, "keepdim", False))
+    return masked[0].sum(_dims(x, dim), keepdim=keepdim, dtype=kwargs.get("dtype"))
+
+
 def _var(mode: MaskedStatistics, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x = _argument(args, kwargs, 0, "input")
     given = _argument(args, kwargs, 1, "dim")
@@ -194,5 +204,6 @@ _RULES: dict[str, Callable[[MaskedStatistics, tuple[Any, ...], dict[str, Any]], 
     "scaled_dot_product_attention": _attention,
     "multi_head_attention_forward": _multi_head,
     "mean": _mean,
+    "sum": _sum,
     "var": _var,
 }
