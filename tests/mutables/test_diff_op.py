@@ -285,3 +285,14 @@ def test_configs_build_it_by_name_and_stay_as_they_are():
     assert isinstance(op.relaxation, Softmax)
     assert op(X, arch_param=torch.zeros(2)).shape == (3, 3)
     assert shared == {"type": "Linear", "in_features": 2}
+
+
+def test_skip_dropout_drops_what_has_no_weights_in_mixtures_that_are_trained():
+    op = DiffMutableOP({"skip": nn.Identity(), "linear": nn.Linear(100, 100)})
+    op.skip_dropout = 0.5
+    x, only_skip, only_linear = torch.ones(4, 100), torch.tensor([500.0, -500.0]), torch.tensor([-500.0, 500.0])
+    assert set(op(x, arch_param=only_skip).detach().unique().tolist()) == {0.0, 2.0}
+    torch.testing.assert_close(op(x, arch_param=only_linear), op.candidates["linear"](x))
+    assert torch.equal(op.eval()(x, arch_param=only_skip), x)
+    op.train().current_choice = "skip"
+    assert torch.equal(op(x), x)

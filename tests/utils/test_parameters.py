@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from mutorch.utils import get_module_device, set_requires_grad
+from mutorch.utils import get_module_device, has_weights, set_requires_grad
 
 
 def test_the_device_is_that_of_the_first_parameter():
@@ -29,3 +29,8 @@ def test_set_requires_grad_reaches_every_parameter(several):
     assert not any(p.requires_grad for p in net.parameters())
     set_requires_grad(nets, True)
     assert all(p.requires_grad for p in net.parameters())
+
+
+def test_a_norm_and_a_pool_have_no_weights():
+    assert not has_weights(nn.Sequential(nn.AvgPool2d(2), nn.BatchNorm2d(3)))
+    assert has_weights(nn.Sequential(nn.ReLU(), nn.Conv2d(1, 1, 1)))

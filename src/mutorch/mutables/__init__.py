@@ -25,6 +25,8 @@ from .module import MutableModule as MutableModule
 from .one_shot_channel import OneShotMutableChannel as OneShotMutableChannel
 from .one_shot_module import OneShotMutableModule as OneShotMutableModule
 from .one_shot_op import OneShotMutableOP as OneShotMutableOP
+from .partial_channels import PartialChannels as PartialChannels
+from .partial_channels import partial_channels as partial_channels
 from .relaxation import Gumbel as Gumbel
 from .relaxation import OneHot as OneHot
 from .relaxation import Relaxation as Relaxation

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from mutorch.errors import ChoiceError
 from mutorch.space import random_at
-from mutorch.utils import checkpointed
+from mutorch.utils import checkpointed, has_weights
 
 from .base import CHOICE_TYPE, CHOSEN_TYPE
 from .module import MutableModule
@@ -53,6 +53,8 @@ class DiffMutableModule(MutableModule[CHOICE_TYPE, CHOSEN_TYPE]):
             and shift, before it is weighted. Weights then say how much of a candidate is used, which they do not where one
             with a BatchNorm of its own can make itself large or small; see docs/differentiable-search.md. A chosen
             candidate computes as it is.
+        skip_dropout: with which probability what a candidate without weights computes is set to zero in a mixture that is
+            trained, value by value (P-DARTS, arXiv 1904.12760): skips cannot win by being trained sooner.
     """
 
     def __init__(self, *, relaxation: Relaxation | None = None, **kwargs: Any) -> None:
@@ -60,6 +62,7 @@ class DiffMutableModule(MutableModule[CHOICE_TYPE, CHOSEN_TYPE]):
         self.relaxation: Relaxation = relaxation or Softmax()
         self.checkpoint = False
         self.normalize = False
+        self.skip_dropout = 0.0
         self.generator: torch.Generator | None = None
         self._draw: Draw | None = None
         # Not an attribute that nn.Module would register: the parameter is the mutator's.
@@ -142,6 +145,8 @@ class DiffMutableModule(MutableModule[CHOICE_TYPE, CHOSEN_TYPE]):
 
     def _run(self, candidate: nn.Module, x: Any) -> Any:
         output = checkpointed(candidate, candidate, x) if self.checkpoint else candidate(x)
+        if self.skip_dropout and self.training and not has_weights(candidate):
+            output = functional.dropout(output, self.skip_dropout)
         return functional.batch_norm(output, None, None, training=True) if self.normalize else output
 
     def _drawn(self, arch_param: Tensor) -> Draw:

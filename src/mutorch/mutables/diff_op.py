@@ -12,6 +12,7 @@ from .candidates import build_candidates
 from .diff_module import DiffMutableModule, weighted_sum
 from .dump import DumpChosen
 from .one_shot_op import sum_of_outputs
+from .partial_channels import PartialChannels, partial_channels
 from .relaxation import OneHot, Relaxation, gumbel_noise
 from .summed_modules import SummedModules
 
@@ -29,9 +30,12 @@ class DiffMutableOP(DiffMutableModule[str, str | list[str]]):
         alias: mutables with one alias make one decision, and share one architecture parameter.
         init_cfg: see `BaseMutable`.
         relaxation: how the candidates are mixed; `Softmax()` unless given.
+        partial: into how many equal parts the channels are divided, of which the candidates compute the first: they are made
+            for a `partial`-th of the channels, and the rest passes (PC-DARTS). So is what is exported: to train what was
+            found at full width, take its architecture to a model with `partial=1`.
 
     Errors:
-        ChoiceError: no candidates, or a threshold outside 0 to 1 (also `ValueError`).
+        ChoiceError: no candidates, a threshold outside 0 to 1 (also `ValueError`), or less than one part.
 
     Example:
         >>> op = DiffMutableOP({"twice": nn.Upsample(scale_factor=2), "again": nn.Upsample(scale_factor=2)})
@@ -49,8 +53,12 @@ class DiffMutableOP(DiffMutableModule[str, str | list[str]]):
         init_cfg: dict[str, Any] | None = None,
         *,
         relaxation: Relaxation | None = None,
+        partial: int = 1,
     ) -> None:
         super().__init__(module_kwargs=module_kwargs, alias=alias, init_cfg=init_cfg, relaxation=relaxation)
+        if partial < 1:
+            raise ChoiceError(f"partial must be at least 1, got {partial}")
+        self.partial = partial
         if not 0 <= fix_threshold <= 1:
             raise ChoiceError(f"fix_threshold must be between 0 and 1, got {fix_threshold}")
         self.fix_threshold = fix_threshold
@@ -70,6 +78,12 @@ class DiffMutableOP(DiffMutableModule[str, str | list[str]]):
     def keeps(self, choice: Any, candidate: str) -> bool:
         return candidate == choice if isinstance(choice, str) else candidate in choice
 
+    def forward(self, x: Any, arch_param: Tensor | None = None) -> Any:
+        compute = super().forward
+        if self.partial == 1:
+            return compute(x, arch_param)
+        return partial_channels(lambda part: compute(part, arch_param), x, self.partial)
+
     def sample_choice(self, arch_param: Tensor) -> str:
         """The most probable candidate. To leave some out, such as 'zero', see `Mutator.argmax`."""
         self._check_arch_param(arch_param)
@@ -87,7 +101,7 @@ class DiffMutableOP(DiffMutableModule[str, str | list[str]]):
         if isinstance(choice, str):
             self._check_choice(choice)
             return self._candidates[choice](x)
-        return super().forward_choice(x, choice)
+        return self._summed(choice)(x)
 
     def forward_fixed(self, x: Any) -> Any:
         """The sum of the candidates that were fixed, as a rule one."""
@@ -102,11 +116,13 @@ class DiffMutableOP(DiffMutableModule[str, str | list[str]]):
         return sum_of_outputs(self, [candidate(x) for candidate in self._candidates.values()])
 
     def chosen_module(self, choice: Any) -> nn.Module:
-        if isinstance(choice, str):
-            return super().chosen_module(choice)
-        for name in choice:
+        module = super().chosen_module(choice) if isinstance(choice, str) else self._summed(choice)
+        return module if self.partial == 1 else PartialChannels(module, self.partial)
+
+    def _summed(self, names: list[str]) -> nn.Module:
+        for name in names:
             self._check_choice(name)
-        return SummedModules({name: self._candidates[name] for name in choice})
+        return SummedModules({name: self._candidates[name] for name in names})
 
     def fix_chosen(self, chosen: str | list[str]) -> None:
         """Keep only the candidates `chosen`, for good and in place.
@@ -147,7 +163,7 @@ class OneHotMutableOP(DiffMutableOP):
     whose gradient the backward fills in.
 
     Args:
-        candidates, fix_threshold, module_kwargs, alias, init_cfg: as for `DiffMutableOP`. Below a `fix_threshold` of 1,
+        candidates, fix_threshold, module_kwargs, alias, init_cfg, partial: as for `DiffMutableOP`. Below a `fix_threshold` of 1,
             `forward_arch_param` fixes the block, for good and in place, as soon as the most probable candidate leads the
             second by that much; it waits for the device to see that. `Mutator.settle` decides without removing anything.
 
@@ -167,8 +183,17 @@ class OneHotMutableOP(DiffMutableOP):
         init_cfg: dict[str, Any] | None = None,
         *,
         relaxation: Relaxation | None = None,
+        partial: int = 1,
     ) -> None:
-        super().__init__(candidates, fix_threshold, module_kwargs, alias, init_cfg, relaxation=relaxation or OneHot())
+        super().__init__(
+            candidates,
+            fix_threshold,
+            module_kwargs,
+            alias,
+            init_cfg,
+            relaxation=relaxation or OneHot(),
+            partial=partial,
+        )
         self._all_names = self.choices
         self._arch_weights: Tensor | None = None
 

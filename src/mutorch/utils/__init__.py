@@ -13,6 +13,7 @@ from .optional_library import get_package_placeholder as get_package_placeholder
 from .optional_library import get_placeholder as get_placeholder
 from .optional_library import require as require
 from .parameters import get_module_device as get_module_device
+from .parameters import has_weights as has_weights
 from .parameters import set_requires_grad as set_requires_grad
 from .prefix import add_prefix as add_prefix
 from .ranges import IndexDict as IndexDict

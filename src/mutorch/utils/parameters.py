@@ -38,3 +38,13 @@ def set_requires_grad(nets: nn.Module | Iterable[nn.Module | None] | None, requi
     for net in several:
         if net is not None:
             net.requires_grad_(requires_grad)
+
+
+def has_weights(module: nn.Module) -> bool:
+    """Whether a module has a kernel or a matrix; the scale of a norm is none. Skips, pools and zeros have not.
+
+    Example:
+        >>> has_weights(nn.Linear(2, 2)), has_weights(nn.Sequential(nn.MaxPool2d(2), nn.BatchNorm2d(2)))
+        (True, False)
+    """
+    return any(parameter.ndim >= 2 for parameter in module.parameters())
