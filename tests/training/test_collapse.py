@@ -66,3 +66,12 @@ def test_readings_count_how_long_nothing_changed():
 def test_no_patience_is_refused():
     with pytest.raises(ConfigError, match="patience must be at least 1, got 0"):
         CollapseMeter(search(3, 3, 3, 3), patience=0)
+
+
+def test_a_meter_goes_on_where_its_state_was_taken():
+    mutator = search(0, 0, 3, 3)
+    meter, again = (CollapseMeter(mutator, max_skips=1, patience=2) for _ in range(2))
+    meter.read()
+    again.load_state_dict(meter.state_dict())
+    assert again.read() == meter.read()
+    assert again.state_dict()["exceeded"] == 2

@@ -1,5 +1,6 @@
 """Find architectures under a budget: ask, evaluate, tell, log."""
 
+from .expected_cost import expected_cost as expected_cost
 from .feasible import Feasible as Feasible
 from .history import History as History
 from .history import Trial as Trial

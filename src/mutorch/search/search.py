@@ -14,7 +14,7 @@ from mutorch.cost.budget import BudgetSpec
 from mutorch.errors import BudgetError, ConfigError, ResumeError, nearest
 from mutorch.mutators import Mutator
 from mutorch.space import Architecture
-from mutorch.subnet import export
+from mutorch.subnet.export import export  # by its file: mypy takes the name of the package for the file
 
 from .feasible import Feasible
 from .history import History, Trial, as_score

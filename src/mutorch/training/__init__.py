@@ -10,6 +10,8 @@ from .differentiable import joint_step as joint_step
 from .differentiable import policy_step as policy_step
 from .differentiable import relaxed_step as relaxed_step
 from .differentiable import unrolled_arch_step as unrolled_arch_step
+from .eigenvalue import SharpnessGuard as SharpnessGuard
+from .eigenvalue import dominant_eigenvalue as dominant_eigenvalue
 from .fit import FitResult as FitResult
 from .fit import fit as fit
 from .recalibrate import recalibrate_ as recalibrate_
@@ -17,3 +19,4 @@ from .recalibrate import recalibrated as recalibrated
 from .steps import path_step as path_step
 from .steps import single_path_step as single_path_step
 from .steps import strict_fair_step as strict_fair_step
+from .temperature import Temperature as Temperature

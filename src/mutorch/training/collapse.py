@@ -1,14 +1,15 @@
 """Is a differentiable search collapsing? What is decided, and how much of it is operations without weights."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-from torch import nn
+from typing import Any
 
 from mutorch.errors import ConfigError
 from mutorch.mutables import DiffChoiceRoute
 from mutorch.mutators import Mutator
 from mutorch.space import Architecture
+from mutorch.utils import has_weights
 
 _UNDECIDED = 0.95
 """From this entropy on, what is most probable means nothing yet."""
@@ -73,6 +74,20 @@ class CollapseMeter:
         self._unchanged = 0
         self._before: Architecture | None = None
 
+    def state_dict(self) -> dict[str, Any]:
+        """What earlier readings left, as plain values."""
+        return {
+            "warned": self._warned,
+            "exceeded": self._exceeded,
+            "unchanged": self._unchanged,
+            "before": None if self._before is None else dict(self._before),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        self._warned, self._exceeded = state["warned"], state["exceeded"]
+        self._unchanged, self._before = state["unchanged"], state["before"]
+
     def read(self) -> Reading:
         """The state now.
 
@@ -87,7 +102,7 @@ class CollapseMeter:
             for name in self.mutator.arch.learned
             if not isinstance(self.mutator.arch.mutables[name][0], DiffChoiceRoute)
         }
-        without = [name for name, op in operations.items() if not _has_weights(op.candidates[architecture[name]])]
+        without = [name for name, op in operations.items() if not has_weights(op.candidates[architecture[name]])]
         share = len(without) / max(1, len(operations))
         self._unchanged = self._unchanged + 1 if architecture == self._before else 0
         self._before = architecture
@@ -102,8 +117,3 @@ class CollapseMeter:
                 stacklevel=2,
             )
         return Reading(architecture, mean, share, self._unchanged, self._exceeded >= self.patience)
-
-
-def _has_weights(module: nn.Module) -> bool:
-    """A kernel or matrix; the scale of a norm is none."""
-    return any(parameter.ndim >= 2 for parameter in module.parameters())
