@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from mutorch.errors import RegistryError
 from mutorch.models import chain_net
-from mutorch.mutables import OneShotMutableOP
+from mutorch.mutables import DiffMutableOP, OneShotMutableOP
 from mutorch.mutators import Mutator
 from mutorch.registry import MODELS
 
@@ -53,3 +54,10 @@ def test_random_architectures_run_forward_and_backward(seed):
     mutator.set_choices(mutator.sample_choices(rng=seed))
     nn.functional.cross_entropy(model(X), torch.tensor([1, 2])).backward()
     assert model.stem[0].weight.grad.abs().sum() > 0
+
+
+def test_a_config_names_what_makes_a_block():
+    net = MODELS.build({"type": "ChainNet", "mutable": "DiffMutableOP"})
+    assert isinstance(net.block0, DiffMutableOP)
+    with pytest.raises(RegistryError, match="did you mean 'DiffMutableOP'"):
+        MODELS.build({"type": "ChainNet", "mutable": "DifMutableOP"})

@@ -7,10 +7,14 @@ from typing import Any
 from torch import nn
 
 from mutorch.mutables import MutableModule, OneShotMutableOP
+from mutorch.registry import MODELS
 
 
 def chain_net(
-    num_classes: int = 10, *, in_channels: int = 1, mutable: Callable[..., MutableModule[Any, Any]] = OneShotMutableOP
+    num_classes: int = 10,
+    *,
+    in_channels: int = 1,
+    mutable: str | Callable[..., MutableModule[Any, Any]] = OneShotMutableOP,
 ) -> nn.Sequential:
     """A supernet of 4^4 = 256 architectures for small images; made of torch's layers and `OneShotMutableOP` alone.
 
@@ -19,22 +23,28 @@ def chain_net(
 
     Args:
         num_classes, in_channels: of the images.
-        mutable: what makes a block of a dict of candidates: `OneShotMutableOP`, `DiffMutableOP`, `OneHotMutableOP`.
+        mutable: what makes a block of a dict of candidates: `OneShotMutableOP`, `DiffMutableOP`, `OneHotMutableOP`;
+            or its name, as a config gives it.
 
     Example:
         >>> from mutorch.mutators import Mutator
         >>> Mutator(chain_net()).space
         SearchSpace(4 decisions, 256 architectures)
     """
+    block = (
+        (lambda candidates: MODELS.build({"type": mutable, "candidates": candidates}))
+        if isinstance(mutable, str)
+        else mutable
+    )
     reduce = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(8, 16, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
     return nn.Sequential(
         OrderedDict(
             stem=_conv3x3(in_channels, 8),
-            block0=mutable(_candidates(8)),
-            block1=mutable(_candidates(8)),
+            block0=block(_candidates(8)),
+            block1=block(_candidates(8)),
             reduce=reduce,
-            block2=mutable(_candidates(16)),
-            block3=mutable(_candidates(16)),
+            block2=block(_candidates(16)),
+            block3=block(_candidates(16)),
             head=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, num_classes)),
         )
     )

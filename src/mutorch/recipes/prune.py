@@ -27,8 +27,10 @@ from mutorch.subnet import save
 from mutorch.training import fit
 from mutorch.utils import differences, evaluating
 
+from .data import Data
+from .progress import Progress
 from .prune_settings import RANKINGS, PruneSettings
-from .spos import Data, Progress, write_json
+from .spos import write_json
 
 
 @dataclass(frozen=True, slots=True)

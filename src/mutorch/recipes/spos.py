@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,21 +31,9 @@ from mutorch.subnet import export, save, save_program
 from mutorch.training import fit
 from mutorch.utils import differences, evaluating, whole_file
 
+from .data import Data
+from .progress import Progress
 from .settings import Settings, Training
-
-Progress = Callable[[str, int, int, str], None]
-"""Called with the stage, how much of it is done, how much there is, and a note."""
-
-
-class Data(Protocol):
-    """What a recipe needs of data for classification: batches of (inputs, labels) of three splits, and an example."""
-
-    @property
-    def example_inputs(self) -> Tensor:
-        """A batch of one."""
-
-    def loader(self, split: str, batch_size: int) -> DataLoader[Any]:
-        """Batches of `"train"` (shuffled), `"val"` or `"test"`."""
 
 
 @dataclass(frozen=True, slots=True)
