@@ -11,8 +11,18 @@ from rich.console import Console
 from rich.markup import escape
 
 from mutorch.errors import ConfigError, MutorchError, nearest
-from mutorch.recipes import PruneSettings, Run, Settings, spos
+from mutorch.recipes import (
+    GradientResult,
+    GradientSettings,
+    PruneSettings,
+    Result,
+    Run,
+    Settings,
+    run_differentiable,
+    spos,
+)
 from mutorch.recipes import prune as prune_model
+from mutorch.recipes.gradient_run import parts_of
 from mutorch.registry import import_custom, load_config
 from mutorch.subnet import export as export_subnet
 from mutorch.subnet import save, save_program, to_onnx
@@ -31,7 +41,7 @@ app = typer.Typer(
 )
 console = Console()
 
-RECIPES = {"spos": "search", "prune": "prune"}
+RECIPES = {"spos": "search", "differentiable": "search", "prune": "prune"}
 """What a config's `recipe` may be, and the command that runs it."""
 
 ConfigFile = Annotated[Path, typer.Argument(help="A .yaml or .py config, e.g. examples/digits.yaml.")]
@@ -40,16 +50,17 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of t
 
 @app.command()
 def search(config: ConfigFile, output: Output = None) -> None:
-    """Train a supernet, search it under a budget, retrain and export the winner, write a report.
+    """Train a supernet, search it, retrain and export the winner, write a report.
 
-    The same line goes on where it was stopped; a finished run is shown again.
+    One-shot under a budget, or by gradient where the config says `recipe: differentiable`. The same line goes on where it
+    was stopped; a finished run is shown again.
     """
-    settings, folder = _read(config, output)
+    settings, folder = _read_any(config, output)
     with Bars(console) as bars:
-        result = spos(settings, folder, progress=bars.show)
+        result = _searched(settings, folder, bars)
         bars.show("checking the exported file", 0, 1, "")
         off = check_program(result.program_file, result.subnet, result.example_inputs)
-        report_file = write_report(folder, title=f"{config.stem}: one-shot search")
+        report_file = write_report(folder, title=f"{config.stem}: {_kind(settings)} search")
         bars.show("checking the exported file", 1, 1, "")
     console.print(result_table(result))
     _say("checked", f"{result.program_file} loads without mutorch; outputs differ by at most {off:.1g}")
@@ -82,21 +93,25 @@ def export(
     output: Output = None,
 ) -> None:
     """Export a subnet: the winner as it was retrained, or any architecture with the supernet's weights."""
-    settings, folder = _read(config, output)
+    settings, folder = _read_any(config, output)
     if to.suffix not in (".safetensors", ".pt", ".pt2", ".onnx"):
         raise ConfigError(f"cannot export to {to.name!r}; write a .safetensors, .pt, .pt2 or .onnx file")
     with Bars(console) as bars:
+        run = _run_of(settings, folder, bars)
+        chosen = {} if architecture is None else _architecture(architecture)
         if architecture is None:
-            result = spos(settings, folder, progress=bars.show)
+            result = _searched(settings, folder, bars)
             subnet, chosen = result.subnet, result.rows[0].architecture
         else:
-            chosen = _architecture(architecture)
-            run = Run(settings, folder, bars.show)
             run.mutator.space.validate(chosen)
-            run.train_supernet()
-            subnet = export_subnet(run.net, chosen, mutator=run.mutator)
+            if isinstance(settings, GradientSettings):
+                net: Any = run_differentiable(settings, folder, progress=bars.show).net
+            else:
+                run.train_supernet()
+                net = run.net
+            subnet = export_subnet(net, chosen)
             recalibrate_(subnet, run.calibration_batches())
-    example = Run(settings, folder).data.example_inputs
+        example = run.data.example_inputs
     if to.suffix == ".onnx":
         to_onnx(subnet, to, torch.cat([example] * 2))
     elif to.suffix == ".pt2":
@@ -130,14 +145,13 @@ def prune(config: ConfigFile, output: Output = None) -> None:
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="The output folder of a finished run.")]) -> None:
     """Write the HTML report of a finished run again."""
-    _say("report", str(write_report(folder, title=f"{folder.name}: one-shot search")))
+    _say("report", str(write_report(folder, title=f"{folder.name}: search")))
 
 
 @app.command()
 def space(config: ConfigFile) -> None:
     """Show the search space of a config's model, and what its architectures cost."""
-    settings, folder = _read(config, None)
-    run = Run(settings, folder)
+    run = _run_of(*_read_any(config, None))
     console.print(run.table.space.report(), highlight=False, markup=False)
     for metric in ("macs", "params", "act_mem_mb", "size_mb"):
         smallest, largest = run.table.reachable(metric)
@@ -165,12 +179,34 @@ def _read(config: Path, output: Path | None) -> tuple[Settings, Path]:
     return Settings.from_config(content), folder
 
 
-def _content(config: Path, output: Path | None, expected: str) -> tuple[dict[str, Any], Path]:
+def _read_any(config: Path, output: Path | None) -> tuple[Settings | GradientSettings, Path]:
+    content, folder = _content(config, output, "spos", "differentiable")
+    if content.get("recipe") == "differentiable":
+        return GradientSettings.from_config(content), folder
+    return Settings.from_config(content), folder
+
+
+def _searched(settings: Settings | GradientSettings, folder: Path, bars: Bars) -> Result | GradientResult:
+    if isinstance(settings, GradientSettings):
+        return run_differentiable(settings, folder, progress=bars.show)
+    return spos(settings, folder, progress=bars.show)
+
+
+def _run_of(settings: Settings | GradientSettings, folder: Path, bars: Bars | None = None) -> Run:
+    show = None if bars is None else bars.show
+    return parts_of(settings, folder, show) if isinstance(settings, GradientSettings) else Run(settings, folder, show)
+
+
+def _kind(settings: Settings | GradientSettings) -> str:
+    return "differentiable" if isinstance(settings, GradientSettings) else "one-shot"
+
+
+def _content(config: Path, output: Path | None, *expected: str) -> tuple[dict[str, Any], Path]:
     content: dict[str, Any] = load_config(config)
-    recipe = content.get("recipe", expected)
+    recipe = content.get("recipe", expected[0])
     if recipe not in RECIPES:
         raise ConfigError(f"no recipe {recipe!r}; {nearest(recipe, RECIPES)}")
-    if recipe != expected:
+    if recipe not in expected:
         raise ConfigError(f"{config} is for `mutorch {RECIPES[recipe]}`: its recipe is {recipe!r}")
     # Modules that a config names may lie beside it.
     sys.path.insert(0, str(config.resolve().parent))

@@ -23,15 +23,17 @@ def write_report(folder: Path, *, title: str) -> Path:
         lines = (folder / results["log"]).read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise LoadError(f"{folder} holds no finished run: {error}; run `mutorch search` first") from error
-    trials = [json.loads(line) for line in lines[1:]]
+    logged = [json.loads(line) for line in lines[1:]]
+    is_learned = results.get("recipe") == "differentiable"
     template = jinja2.Template((files("mutorch.cli") / "report.html").read_text(encoding="utf-8"), autoescape=True)
     page = template.render(
         title=title,
         results=results,
         # A log writes what is not finite as text.
-        trials=sorted(trials, key=lambda trial: -float(trial["score"])),
+        trials=[] if is_learned else sorted(logged, key=lambda trial: -float(trial["score"])),
+        readings=logged if is_learned else [],
         settings=json.loads((folder / "settings.json").read_text(encoding="utf-8")),
-        picture=_pareto(trials, results["rows"]),
+        picture=learning_picture(logged) if is_learned else _pareto(logged, results["rows"]),
     )
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
@@ -62,6 +64,24 @@ def _pareto(trials: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
         axes.annotate(row["role"], _point(row), textcoords="offset points", fontsize=8, color=color, **above)
     axes.set(xlabel="thousand macs", ylabel="accuracy, %")
     axes.legend(loc="lower right", frameon=False, fontsize=8)
+    return _svg(figure, axes)
+
+
+def learning_picture(readings: list[dict[str, Any]]) -> str:
+    """Entropy and the share of skips over a search by gradient, as SVG."""
+    figures = require("matplotlib.figure", extra="report")
+    figure = figures.Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.subplots()
+    numbers = [reading["reading"] for reading in readings]
+    axes.plot(numbers, [reading["entropy"] for reading in readings], color="#1864ab", marker="o", label="entropy")
+    skips = [reading["skip_share"] for reading in readings]
+    axes.plot(numbers, skips, color="#d9480f", marker="o", label="share of operations without weights")
+    axes.set(xlabel="reading", ylabel="share", ylim=(-0.03, 1.03))
+    axes.legend(loc="lower left", frameon=False, fontsize=8)
+    return _svg(figure, axes)
+
+
+def _svg(figure: Any, axes: Any) -> str:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.2)
     buffer = io.StringIO()

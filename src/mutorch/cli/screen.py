@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.progress import TimeRemainingColumn as Eta
 from rich.table import Table
 
-from mutorch.recipes import Pruned, Result
+from mutorch.recipes import GradientResult, Pruned, Result
 
 
 class Bars:
@@ -42,10 +42,11 @@ class Bars:
         self._progress.stop()
 
 
-def result_table(result: Result) -> Table:
+def result_table(result: Result | GradientResult) -> Table:
     """Winner and baselines, one line each."""
+    how = f"budget {result.budget}" if isinstance(result, Result) else result.method
     table = Table(
-        title=f"{result.space_size:,} architectures, budget {result.budget}; every line trained alone, equally long",
+        title=f"{result.space_size:,} architectures, {how}; every line trained alone, equally long",
         title_justify="left",
         caption="accuracy on test data; latency: median of measured forwards of one sample on this machine",
         caption_justify="left",
