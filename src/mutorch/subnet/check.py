@@ -61,9 +61,9 @@ def check(
     """
     if example_inputs is None:
         search = vars(net).get(SEARCH)
-        if search is None:
+        if search is None or search.example_inputs is None:
             raise ExportError(
-                "check needs example_inputs: the net was not made by searchable, which would remember them"
+                "check needs example_inputs: the net was not made by searchable, or was pickled with a function for inputs"
             )
         example_inputs = search.example_inputs
     mutator = mutator or Mutator(net)
