@@ -46,7 +46,7 @@ class Extent:
         self._selection: Selection = None
         self._masks: dict[torch.device, Tensor] = {}
         self._masked: Selection = None
-        self._index: dict[torch.device, Tensor] = {}
+        self._index: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     @classmethod
     def of(cls, channel: Any, *, repeats: int = 1) -> "Extent":
@@ -59,11 +59,8 @@ class Extent:
         if torch.compiler.is_compiling():
             return self._selected()  # so that a graph is of the widths that it was compiled with, not of a moment
         if self._now != CLOCK.now:
-            before = self._selection
             self._selection = self._selected()
             self._now = CLOCK.now
-            if before is not self._selection:
-                self._index = {}
         return self._selection
 
     def count(self) -> int:
@@ -78,12 +75,11 @@ class Extent:
             return tensor
         if isinstance(selection, int):
             return tensor.narrow(dim, 0, selection)
-        if torch.compiler.is_compiling():
-            return tensor.index_select(dim, selection.to(tensor.device))
-        index = self._index.get(tensor.device)
-        if index is None:
-            index = self._index[tensor.device] = selection.to(tensor.device if tensor.device.type != "meta" else "cpu")
-        return tensor.index_select(dim, index if tensor.device.type != "meta" else index.to("meta"))
+        kept, index = self._index.get(tensor.device, (None, selection))
+        if kept is not selection:
+            index = selection.to(tensor.device)
+            self._index[tensor.device] = selection, index
+        return tensor.index_select(dim, index)
 
     def mask(self, device: torch.device) -> Tensor:
         """A float tensor with 1 at active positions; one tensor for ever, written in place by `refresh`.
