@@ -91,6 +91,7 @@ def load(path: str | os.PathLike[str], model: nn.Module | Callable[[], nn.Module
         )
     """
     record, tensors = _read(Path(path))
+    tensors |= {name: tensors[source] for name, source in record.get("tied", {}).items()}
     built = model if isinstance(model, nn.Module) else model()
     if find_places(built):
         if "architecture" not in record:
@@ -104,7 +105,6 @@ def load(path: str | os.PathLike[str], model: nn.Module | Callable[[], nn.Module
         remove_(plain, record.get("removed", {}), str(path))
         if "resized" in record:
             resize_(plain, record["resized"], tensors, str(path))
-    tensors |= {name: tensors[source] for name, source in record.get("tied", {}).items()}
     _fill(plain, tensors, str(path))
     return plain
 
