@@ -1,7 +1,6 @@
 """Whether zeros in place of removed channels compute what their absence does."""
 
 from collections import defaultdict
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ from mutorch.errors import MutorchError
 from mutorch.mutables.clock import tick
 from mutorch.ops.masked_statistics import Place
 from mutorch.space import random_at
-from mutorch.utils import call, tensors_in, unchanged
+from mutorch.utils import outputs_of
 
 from .build import Search
 from .sizes import DimSize
@@ -123,31 +122,15 @@ def check_masked(net: nn.Module, search: Search) -> None:
 
 def _outputs(net: nn.Module, search: Search) -> dict[str, list[Tensor]]:
     """What each module gave in its first call, by path, in the order in which they ended."""
-    outputs: dict[str, list[Tensor]] = {}
-
-    def note(path: str, output: Any) -> None:
-        outputs.setdefault(path, [x.detach().clone() for x in tensors_in(output) if x.is_floating_point()])
-
     device = next((tensor.device for tensor in (*net.parameters(), *net.buffers())), None)
     inputs = tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, search.example_inputs)
-    handles = [
-        module.register_forward_hook(lambda _, __, output, path=path: note(path, output))
-        for path, module in net.named_modules()
-        if path and not isinstance(module, torch.jit.ScriptModule)
-    ]
-    try:
-        with unchanged(net):
-            note("", call(net, inputs))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return outputs
+    return outputs_of(net, inputs)
 
 
 def _differ(one: list[Tensor], other: list[Tensor]) -> bool:
     """Whether outputs of the same shape are more apart than the order of sums explains; other shapes say nothing."""
     for a, b in zip(one, other, strict=False):
-        if a.shape == b.shape and a.numel() and not a.is_meta:
+        if a.shape == b.shape and a.numel() and a.is_floating_point() and not a.is_meta:
             scale = b.double().nan_to_num(0).abs().max().item()
             gap = (a.double() - b.double()).nan_to_num(0).abs().max().item()
             if gap > (1e-3 if a.dtype in (torch.float32, torch.float64) else 5e-2) * max(scale, 1e-12):

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from mutorch.channels.mode import ModeError, in_mode
 from mutorch.errors import ExportError
 from mutorch.mutators import Mutator
 from mutorch.space import Architecture, random_at
-from mutorch.utils import ExampleInputs, call, tensors_in, unchanged
+from mutorch.utils import ExampleInputs, outputs_of
 
 from .export import export
 
@@ -84,27 +83,6 @@ def check(
                 own = {"": expected[""]}
                 masked = max(masked, _compared(own, zeroed, architecture, max(tolerance, 1e-5), "mode 'mask'"))
     return Check(len(architectures), exported, masked)
-
-
-def outputs_of(model: nn.Module, example_inputs: ExampleInputs, *, modules: bool = True) -> dict[str, list[Tensor]]:
-    """The tensors that the model gives, under `''`, and those that each module gave in its first call, by path."""
-    outputs: dict[str, list[Tensor]] = {}
-
-    def note(path: str, output: Any) -> None:
-        outputs.setdefault(path, [leaf.clone() for leaf in tensors_in(output)])
-
-    handles = [
-        module.register_forward_hook(lambda _, __, output, path=path: note(path, output))
-        for path, module in (model.named_modules() if modules else ())
-        if path
-    ]
-    try:
-        with unchanged(model):
-            note("", call(model, example_inputs))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return outputs
 
 
 def _compared(

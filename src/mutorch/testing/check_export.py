@@ -10,7 +10,7 @@ from mutorch.errors import ExportError
 from mutorch.mutators import Mutator
 from mutorch.space import Choice, random_at
 from mutorch.subnet import export
-from mutorch.subnet.check import outputs_of
+from mutorch.utils import outputs_of
 
 
 def check_export(

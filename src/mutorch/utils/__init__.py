@@ -12,6 +12,7 @@ from .multi_processes import setup_multi_processes as setup_multi_processes
 from .optional_library import get_package_placeholder as get_package_placeholder
 from .optional_library import get_placeholder as get_placeholder
 from .optional_library import require as require
+from .outputs_of import outputs_of as outputs_of
 from .parameters import get_module_device as get_module_device
 from .parameters import has_weights as has_weights
 from .parameters import set_requires_grad as set_requires_grad
