@@ -51,6 +51,7 @@ class CollapseMeter:
         patience: for how many readings in a row.
 
     Example:
+        >>> from torch import nn
         >>> from mutorch.mutables import DiffMutableOP
         >>> net = nn.Sequential(DiffMutableOP({"skip": nn.Identity(), "linear": nn.Linear(2, 2)}))
         >>> mutator = Mutator(net)
