@@ -7,7 +7,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mutorch.mutables import DiffMutableOP, Gumbel, OneHot, Softmax, TwoPaths
 from mutorch.mutators import Mutator
-from mutorch.training import arch_step, joint_step, policy_step, relaxed_step, unrolled_arch_step
+from mutorch.training import (
+    arch_step,
+    dominant_eigenvalue,
+    joint_step,
+    policy_step,
+    relaxed_step,
+    unrolled_arch_step,
+)
 
 DATA = torch.randn(8, 2, 8, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 CASES = {
@@ -55,7 +62,10 @@ def search(net, model, method, rows):
             relaxed_step(net, mutator, losses[0], **options)
         weights.step()
         weights.zero_grad()
-    return {"arch": mutator.state_dict()["arch_params"], "weights": model.state_dict(), "best": mutator.argmax()}
+    found = {"arch": mutator.state_dict()["arch_params"], "weights": model.state_dict(), "best": mutator.argmax()}
+    mutator.relax()
+    sharp = dominant_eigenvalue(mutator, losses[1], relaxation=Softmax(), **options)
+    return {**found, "sharpness": {"eigenvalue": torch.tensor(sharp)}}
 
 
 def work(rank, folder):
@@ -83,7 +93,7 @@ def test_two_processes_find_what_one_finds_with_the_same_global_batch(results, m
     model = supernet()
     alone = search(model, model, method, slice(0, 8))
     assert first["best"] == second["best"] == alone["best"]
-    for part in ("arch", "weights"):
+    for part in ("arch", "weights", "sharpness"):
         for name, tensor in first[part].items():
             assert torch.equal(tensor, second[part][name])
             torch.testing.assert_close(tensor, alone[part][name], msg=name, rtol=1e-5, atol=1e-7)

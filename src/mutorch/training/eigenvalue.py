@@ -8,7 +8,7 @@ from mutorch.mutables import Relaxation
 from mutorch.mutators import Mutator
 from mutorch.space import random_at
 
-from .differentiable import _buffers_kept, _constant
+from .differentiable import _averaged, _buffers_kept, _constant
 from .steps import LossFunction
 
 
@@ -26,7 +26,8 @@ def dominant_eigenvalue(
 
     By power iteration with products of the Hessian and a vector: each costs a backward through a backward, which works for
     mixtures (`Softmax`, soft `Gumbel`). In a search that collapses it grows (RobustDARTS, arXiv 1909.09656); it should be that of
-    validation data. Gradients and statistics stay as they are.
+    validation data. Gradients and statistics stay as they are. Averaged
+    over the processes of torch.distributed, so that all stop at once.
 
     Args:
         loss_fn: takes the model, returns the scalar loss of one batch.
@@ -58,7 +59,10 @@ def dominant_eigenvalue(
             vector = _normalised(vector)
             product = torch.stack([(gradient * vector[number]).sum() for gradient, number in pairs]).sum()
             moved = torch.autograd.grad(product, parameters, retain_graph=True, allow_unused=True)
-            after = [torch.zeros_like(p) if m is None else m.detach() for m, p in zip(moved, parameters, strict=True)]
+            products = (
+                torch.zeros_like(p) if m is None else m.detach() for m, p in zip(moved, parameters, strict=True)
+            )
+            after = _averaged(products)
             before, found = found, float(sum((a * v).sum() for a, v in zip(after, vector, strict=True)))
             vector = after
             if abs(found - before) <= tolerance * abs(found):
