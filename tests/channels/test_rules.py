@@ -124,6 +124,24 @@ CASES = {
         lambda n, x: n.b(n.a(x)),
         {"a": 8},
     ),
+    "a bag of embeddings": Case(
+        torch.zeros(2, 4, dtype=torch.int64),
+        {"a": lambda: nn.EmbeddingBag(9, 8), "b": linear(8, 3)},
+        lambda n, x: n.b(n.a(x)),
+        {"a": 8},
+    ),
+    "an embedding of bounded length": Case(
+        torch.zeros(2, 4, dtype=torch.int64),
+        {"a": lambda: nn.Embedding(9, 8, max_norm=1.0), "b": linear(8, 3)},
+        lambda n, x: n.b(n.a(x)),
+        {"a": 8},
+    ),
+    "a weight norm": Case(
+        VECTOR,
+        {"a": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(5, 8)), "b": linear(8, 3)},
+        lambda n, x: n.b(n.a(x)),
+        {"a.bias": 8},
+    ),
     # norms
     "batch norm": Case(
         IMAGE, {**IMAGES, "norm": lambda: nn.BatchNorm2d(8)}, lambda n, x: n.b(n.norm(n.a(x))), {"a": 8}

@@ -493,3 +493,57 @@ def test_the_search_stays_with_copies():
     net = copy.deepcopy(made())
     assert SEARCH in vars(net)
     assert set(units(net)) == set(units(made()))
+
+
+# ---- weights that change -----------------------------------------------------------------------------------------------
+
+
+def assign(net):
+    for parameter in net.parameters():
+        parameter.data = parameter.data * 2
+
+
+def multiply(net):
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(2)
+
+
+def set_vector(net):
+    vector = nn.utils.parameters_to_vector(net.parameters())
+    nn.utils.vector_to_parameters(vector.detach() * 2, net.parameters())
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+@pytest.mark.parametrize("change", [assign, multiply, set_vector])
+def test_weights_that_change_are_read_again(change, training):
+    net = made().train(training)
+    Mutator(net).set_min_choices()
+    with torch.set_grad_enabled(training):
+        net(IMAGES)
+        change(net)
+        torch.testing.assert_close(net(IMAGES), export(net)(IMAGES))
+
+
+def test_functional_calls_compute_with_the_weights_that_they_are_given():
+    net = made()
+    Mutator(net).set_min_choices()
+    given = {name: parameter.detach() * 2 for name, parameter in net.named_parameters()}
+    found = torch.func.functional_call(net, given, (IMAGES,))
+    gradients = torch.func.grad(lambda weights: torch.func.functional_call(net, weights, (IMAGES,)).sum())(given)
+    net.load_state_dict(given)
+    plain = export(net)
+    torch.testing.assert_close(found, plain(IMAGES))
+    plain(IMAGES).sum().backward()
+    torch.testing.assert_close(gradients["head.weight"][:, :8], plain.head.weight.grad)
+    assert gradients["head.weight"].shape == (5, 16)
+
+
+def test_a_transformer_of_torch_is_searched_whatever_kernels_evaluate_it():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 4, 32, dropout=0.0, batch_first=True)
+    model = nn.Sequential(nn.Linear(5, 16), nn.TransformerEncoder(layer, 2), nn.Linear(16, 3)).eval()
+    net = searchable(model, drawn(2, 6, 5), rules=RULES)
+    attention = "1.layers.0.self_attn"
+    assert {f"{attention}.num_heads", f"{attention}.head_dim", "1.layers.1.linear1"} <= set(units(net))
+    assert check(net).masked is not None

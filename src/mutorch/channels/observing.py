@@ -20,7 +20,7 @@ from .observer import BlockCall, Observer, PythonCall
 from .python_calls import SHAPE_GETTER, constrain_arguments
 from .rules import apply_rule
 from .sizes import TracedInt, TracedShape, trace_attributes
-from .torch_attention import tie_attention
+from .torch_attention import note_fused_layer, tie_attention
 
 
 def observe_labels(
@@ -154,6 +154,8 @@ def _entered(module: nn.Module, path: str, observer: Observer) -> Iterator[None]
             call.computes = any(parameter.dim() > 1 for parameter in module.parameters())
         if isinstance(module, nn.MultiheadAttention) and not observer.checking:
             tie_attention(module, observer)
+        if isinstance(module, nn.TransformerEncoderLayer):
+            note_fused_layer(module, observer)
         observer.modules.pop()
 
     if isinstance(module, torch.jit.ScriptModule):  # it takes no hooks

@@ -179,6 +179,21 @@ def _embedding(observer: Observer, args: Arguments, kwargs: Named, out: Tensor) 
 # ---- norms -------------------------------------------------------------------------------------------------------------
 
 
+def _embedding_bag(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> list[Labels]:
+    weight = observer.labels(args[0])
+    observer.freeze(weight[:1], "the entries of an embedding")
+    return [((), weight[1]), *[((),) * x.dim() for x in out[1:]]]
+
+
+def _weight_norm(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> list[Labels]:
+    """A direction times a length for each position along one dimension."""
+    labels, dim = list(observer.labels(args[0])), int(args[2] if len(args) > 2 else kwargs.get("dim", 0))
+    lengths = observer.labels(args[1])
+    if lengths:
+        labels[dim] = observer.unify(labels[dim], lengths[dim], "the lengths of a weight norm")
+    return [tuple(labels), *[((),) * x.dim() for x in out[1:]]]
+
+
 def _batch_norm(observer: Observer, args: Arguments, kwargs: Named, out: Any) -> list[Labels]:
     labels = list(observer.labels(args[0]))
     for other in args[1:5]:
@@ -371,6 +386,8 @@ COMPUTE: dict[str, Callable[[Observer, Arguments, Named, Any], Any]] = {
         _attention,
     ),
     "embedding": _embedding,
+    **dict.fromkeys(("_embedding_bag", "_embedding_bag_forward_only"), _embedding_bag),
+    "_weight_norm_interface": _weight_norm,
     **dict.fromkeys(
         (
             "native_batch_norm",

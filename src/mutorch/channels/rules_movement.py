@@ -298,6 +298,7 @@ MOVEMENT: dict[str, Callable[[Observer, Arguments, Named, Any], Any]] = {
     **dict.fromkeys(("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "split_copy"), _pieces),
     "unsafe_chunk": _pieces,
     "unbind": _unbind,
+    "embedding_renorm_": _same,
     "cat": _cat,
     "stack": _stack,
     "expand": _expand,

@@ -36,3 +36,10 @@ def tie_attention(module: nn.MultiheadAttention, observer: Observer) -> None:
         own += [("kdim", embedded, size), ("vdim", embedded, size)]
     for name, dim, count in own:
         observer.bind(AttributeSize(module, name, count), dim)
+
+
+def note_fused_layer(module: nn.TransformerEncoderLayer, observer: Observer) -> None:
+    """In evaluation one kernel computes all of the layer, and its norms average over all channels."""
+    weight = module.linear2.weight
+    place = "transformer_encoder_layer", 0, 0, int(weight.shape[0])
+    observer.note_average(place, observer.labels(weight)[0], "torch.transformer_encoder_layer")

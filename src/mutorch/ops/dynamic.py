@@ -125,13 +125,15 @@ class DynamicState:
         if self.execution.mode == "mask":
             return self._masked(module, name, whole, dims)
         grad = torch.is_grad_enabled()
-        if torch.compiler.is_compiling():
+        memory = None if torch.compiler.is_compiling() else _memory(whole)
+        if memory is None:
             part = cut(whole, dims)
             if module.training and name in module._buffers and part is not whole and part._base is None:
                 self.written.append((whole, dims, part))
             return part
         packs = not grad and not module.training and name in module._parameters
-        key = CLOCK.now, grad, whole._version if packs else 0
+        # `parameter.data = other`, as vector_to_parameters does, keeps the parameter and changes its memory.
+        key = CLOCK.now, grad, memory, whole._version if packs else 0
         cached = self.cache.get(name)
         if cached is not None and cached[0] is whole and cached[1] == key:
             return cached[2]  # type: ignore[no-any-return]
@@ -193,6 +195,14 @@ class DynamicState:
         for one in followed:
             items[one.index or 0] = one.value()
         return type(whole)(items)
+
+
+def _memory(tensor: Tensor) -> int | None:
+    """Where a tensor is; `None` for what stands for one inside a function transform or a trace."""
+    try:
+        return tensor.data_ptr()
+    except RuntimeError:
+        return None
 
 
 def cut(whole: Tensor, dims: Dims) -> Tensor:
