@@ -19,7 +19,7 @@ from mutorch.training import CollapseWarning
 
 from .search_quality import CHOICES, PATH_STEPS, TABLE
 
-SEEDS = {"darts": 10, "gumbel": 10, "samples": 5, "gdas": 5, "dsnas": 5} | dict.fromkeys(
+SEEDS = {"darts": 10, "gumbel": 10, "samples": 10, "gdas": 5, "dsnas": 5} | dict.fromkeys(
     ("proxyless", "darts-two-level", "darts-second-order"), 5
 )
 """Method to the number of its seeds, from 0; the rates of `darts` and `gumbel` were chosen on seeds from 100 on."""
