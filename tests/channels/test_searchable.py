@@ -547,3 +547,32 @@ def test_a_transformer_of_torch_is_searched_whatever_kernels_evaluate_it():
     attention = "1.layers.0.self_attn"
     assert {f"{attention}.num_heads", f"{attention}.head_dim", "1.layers.1.linear1"} <= set(units(net))
     assert check(net).masked is not None
+
+
+def test_weights_written_in_place_through_data_are_read_again():
+    net = searchable(nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2)).eval(), torch.ones(1, 4))
+    Mutator(net).set_min_choices()
+    with torch.no_grad():
+        before = net(torch.ones(1, 4))
+    for parameter in net.parameters():
+        parameter.data.mul_(2.0)
+    with torch.no_grad():
+        assert not torch.equal(net(torch.ones(1, 4)), before)
+
+
+def test_weights_are_packed_in_inference_mode_and_packed_again_after_a_step_of_an_optimizer():
+    net = searchable(
+        nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 1), nn.Conv2d(16, 2, 1)).eval(), torch.ones(1, 3, 2, 2)
+    )
+    Mutator(net).set_min_choices()
+    x = torch.ones(1, 3, 2, 2)
+    with torch.inference_mode():
+        before = net(x)
+        assert net[1].weight.is_contiguous()
+    net(x).sum().backward()
+    torch.optim.SGD(net.parameters(), lr=0.1).step()
+    with torch.inference_mode():
+        after = net(x)
+    assert not torch.equal(before, after)
+    with torch.no_grad():
+        assert torch.equal(after, net(x))

@@ -131,16 +131,17 @@ class DynamicState:
             if module.training and name in module._buffers and part is not whole and part._base is None:
                 self.written.append((whole, dims, part))
             return part
-        packs = not grad and not module.training and name in module._parameters
+        packs = torch.is_inference_mode_enabled() and not module.training and name in module._parameters
         # `parameter.data = other`, as vector_to_parameters does, keeps the parameter and changes its memory.
-        key = CLOCK.now, grad, memory, whole._version if packs else 0
+        key = CLOCK.now, grad, memory, whole._version if packs else -1
         cached = self.cache.get(name)
         if cached is not None and cached[0] is whole and cached[1] == key:
             return cached[2]  # type: ignore[no-any-return]
         part = cut(whole, dims)
         viewed = part is whole or part._base is not None
         if packs:
-            # Kernels copy a weight with gaps at every call; in evaluation, where weights stay, once is enough.
+            # Kernels copy a weight with gaps at every call; in inference mode, where weights stay, once is enough. What
+            # is written through `.data` meanwhile, torch does not say: `tick()` does.
             part = part.contiguous()
         if packs or (viewed and not torch.is_inference_mode_enabled()):
             self.cache[name] = whole, key, part
