@@ -119,33 +119,40 @@ class DynamicState:
 
     def active(self, module: nn.Module, name: str, whole: Tensor) -> Tensor:
         """The active part of a tensor, or, in mask mode, the tensor with zeros elsewhere."""
-        dims = self.tensors[name]
         if name in self.rules:
-            return self.rules[name].read(name, whole, dims, self.execution.mode)
+            return self.rules[name].read(name, whole, self.tensors[name], self.execution.mode)
         if self.execution.mode == "mask":
-            return self._masked(module, name, whole, dims)
-        grad = torch.is_grad_enabled()
+            return self._masked(module, name, whole, self.tensors[name])
         memory = None if torch.compiler.is_compiling() else _memory(whole)
         if memory is None:
-            part = cut(whole, dims)
-            if module.training and name in module._buffers and part is not whole and part._base is None:
-                self.written.append((whole, dims, part))
-            return part
-        packs = torch.is_inference_mode_enabled() and not module.training and name in module._parameters
-        # `parameter.data = other`, as vector_to_parameters does, keeps the parameter and changes its memory.
-        key = CLOCK.now, grad, memory, whole._version if packs else -1
+            return self._cut(module, name, whole)
+        modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
         cached = self.cache.get(name)
-        if cached is not None and cached[0] is whole and cached[1] == key:
-            return cached[2]  # type: ignore[no-any-return]
-        part = cut(whole, dims)
-        viewed = part is whole or part._base is not None
+        if cached is not None:
+            # `parameter.data = other`, as vector_to_parameters does, keeps the parameter and changes its memory.
+            known, now, known_memory, known_modes, version, part = cached
+            if (
+                known is whole
+                and now == CLOCK.now
+                and known_memory == memory
+                and known_modes == modes
+                and (version is None or version == whole._version)
+            ):
+                return part  # type: ignore[no-any-return]
+        part = self._cut(module, name, whole)
+        packs = modes[1] and not module.training and name in module._parameters
         if packs:
             # Kernels copy a weight with gaps at every call; in inference mode, where weights stay, once is enough. What
             # is written through `.data` meanwhile, torch does not say: `tick()` does.
             part = part.contiguous()
-        if packs or (viewed and not torch.is_inference_mode_enabled()):
-            self.cache[name] = whole, key, part
-        elif not viewed and module.training and name in module._buffers:
+        if packs or part is whole or part._base is not None:
+            self.cache[name] = whole, CLOCK.now, memory, modes, whole._version if packs else None, part
+        return part
+
+    def _cut(self, module: nn.Module, name: str, whole: Tensor) -> Tensor:
+        dims = self.tensors[name]
+        part = cut(whole, dims)
+        if module.training and name in module._buffers and part is not whole and part._base is None:
             self.written.append((whole, dims, part))  # a copy: what a norm writes into it must come back
         return part
 
@@ -251,7 +258,9 @@ def active_tensor(name: str) -> property:
     """The property that reads a parameter or buffer of a dynamic module."""
 
     def read(module: Any) -> Any:
-        whole = whole_tensor(module, name)
+        whole = module._parameters.get(name)
+        if whole is None:
+            whole = whole_tensor(module, name)
         if whole is None:
             if not any(name in held for held in (module._parameters, module._buffers, module.__dict__)):
                 raise AttributeError(f"{type(module).__name__!r} has no attribute {name!r}")
