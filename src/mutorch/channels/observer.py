@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from mutorch.ops.masked_statistics import Place
 
@@ -86,7 +87,6 @@ class Observer:
         self.python_call: PythonCall | None = None
         self.operation = ""
         self.modules: list[str] = []
-        self.context: tuple[tuple[int, Any], ...] = ()
         self.seen_parameters: set[int] = set()
         self.paths: dict[int, str] = {}
         self.memories: dict[int, set[str]] = {}
@@ -130,6 +130,11 @@ class Observer:
         self._kept.append(tensor)
         if any(labels):
             self._by_memory[_memory(tensor)] = labels
+
+    def blame(self, *arguments: Any) -> None:
+        """Remember the tensors of the innermost operation that failed."""
+        if not self.blamed:
+            self.blamed = [x for x in tree_leaves(arguments) if isinstance(x, Tensor)]
 
     def keep_alive(self, tensors: Any) -> None:
         """Hold on to tensors: the id of one must not be given to another meanwhile."""

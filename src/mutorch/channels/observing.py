@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn.modules import batchnorm
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from mutorch.mutables import MutableModule
 from mutorch.space.decision import key
@@ -77,8 +76,7 @@ class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._observer.keep_alive((args, kwargs, out))
             apply_rule(self._observer, func, args, kwargs, out)
         except Exception:
-            if not self._observer.blamed:
-                self._observer.blamed = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+            self._observer.blame(args, kwargs)
             raise
         return out
 
@@ -102,8 +100,7 @@ class _PythonCalls(TorchFunctionMode):
             out = func(*args, **kwargs)
             constrain_arguments(observer, observer.python_call, out)
         except Exception:
-            if not observer.blamed:
-                observer.blamed = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+            observer.blame(args, kwargs)
             raise
         finally:
             observer.python_call = before
@@ -172,33 +169,21 @@ def _entered(module: nn.Module, path: str, observer: Observer) -> Iterator[None]
 @contextmanager
 def _all_candidates(module: MutableModule[Any, Any], observer: Observer) -> Iterator[None]:
     """Run every candidate, on the input that the block really gets, and let their outputs agree."""
-    outer: list[Any] = []
-
-    def before(*_: Any) -> None:
-        outer.append(observer.context)
-        observer.context = (*observer.context, (id(module), key(module.current_choice)))
 
     def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        observer.context = here = outer.pop()
         for choice in () if observer.checking else module.decision_choices:
             if key(choice) == key(module.current_choice):
                 continue
-            observer.context = (*here, (id(module), key(choice)))
             other = module.chosen_module(choice)(*args, **kwargs)
             for one, two in zip(tensors_in(output), tensors_in(other), strict=False):
                 for a, b in zip(observer.labels(one), observer.labels(two), strict=False):
                     observer.unify(a, b, "the candidates' outputs")
-        observer.context = here
 
-    handles = [
-        module.register_forward_pre_hook(before),
-        module.register_forward_hook(after, with_kwargs=True),
-    ]
+    handle = module.register_forward_hook(after, with_kwargs=True)
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
 
 
 @contextmanager

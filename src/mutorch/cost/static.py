@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from mutorch.ops import DynamicOp
-from mutorch.ops.dynamic import dynamic_modules
-from mutorch.ops.static import extras
+from mutorch.ops.dynamic import dynamic_modules, refill_flat_weights_
+from mutorch.ops.static import active_part, extras
 
 
 def held(module: nn.Module, name: str) -> Tensor | None:
@@ -47,10 +47,7 @@ def _static(model: nn.Module, *, narrow: bool) -> Iterator[None]:
                 if tensor is None:
                     continue
                 if id(tensor) not in parts:
-                    part = state.part(name, tensor)
-                    parts[id(tensor)] = (
-                        nn.Parameter(part, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else part
-                    )
+                    parts[id(tensor)] = active_part(state, name, tensor)
                 cut[name] = parts[id(tensor)]
             values: dict[str, Any] = (
                 state.values(module) if narrow or declared else {name: {} for name in state.memories}
@@ -65,8 +62,7 @@ def _static(model: nn.Module, *, narrow: bool) -> Iterator[None]:
                 tensors: dict[str, Any] = module._parameters if name in module._parameters else module._buffers
                 tensors[name] = part
             module.__dict__.update(values)
-            if isinstance(module, nn.RNNBase):
-                module.__dict__["_flat_weights"] = [getattr(module, name, None) for name in module._flat_weights_names]
+            refill_flat_weights_(module)
         yield
     finally:
         for (module, kind, attributes, parameters, buffers), changed in zip(before, names, strict=True):

@@ -395,6 +395,12 @@ def _flat_weights(self: Any) -> list[Any]:
     return [getattr(self, name, None) for name in self._flat_weights_names]
 
 
+def refill_flat_weights_(module: nn.Module) -> None:
+    """Let the list that a recurrent layer keeps of its weights hold the ones that it has now; of other modules, nothing."""
+    if isinstance(module, nn.RNNBase):
+        module.__dict__["_flat_weights"] = _flat_weights(module)
+
+
 def _set_flat_weights(self: Any, value: Any) -> None:
     """Recurrent layers keep a list of their weights; here it is read from the weights themselves."""
 
@@ -434,8 +440,7 @@ def restore_(module: nn.Module) -> None:
     state = module.__dict__.get(STATE)
     if state is not None and type(module).__reduce_ex__ is _reduce:
         _forget(module, state)
-        if isinstance(module, nn.RNNBase):
-            module.__dict__["_flat_weights"] = [getattr(module, name, None) for name in module._flat_weights_names]
+        refill_flat_weights_(module)
 
 
 def make_static_(module: nn.Module, values: dict[str, Any], extras: Names = ()) -> None:
@@ -453,8 +458,7 @@ def make_static_(module: nn.Module, values: dict[str, Any], extras: Names = ()) 
         for held in (module._modules, module._parameters, module._buffers, module.__dict__):
             held.pop(name, None)
     module.__dict__.update(values)
-    if isinstance(module, nn.RNNBase):
-        module.__dict__["_flat_weights"] = [getattr(module, name, None) for name in module._flat_weights_names]
+    refill_flat_weights_(module)
 
 
 def _forget(module: nn.Module, state: DynamicState) -> None:

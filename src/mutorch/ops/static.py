@@ -40,7 +40,7 @@ def enter_parts(modules: Iterable[nn.Module], memo: dict[int, Any]) -> None:
         for name in state.tensors:
             whole = whole_tensor(module, name)
             if whole is not None and id(whole) not in memo:
-                memo[id(whole)] = _part(state, name, whole)
+                memo[id(whole)] = active_part(state, name, whole)
         memo[id(state)] = plain = Plain(state.values(module), extras(module))
         for name in plain.extras:
             if name == MUTABLES:
@@ -74,7 +74,7 @@ def to_static_(model: nn.Module) -> None:
         for name in state.tensors:
             whole = whole_tensor(module, name)
             if whole is not None and id(whole) not in parts:
-                parts[id(whole)] = _part(state, name, whole)
+                parts[id(whole)] = active_part(state, name, whole)
         plain.append((module, Plain(state.values(module), extras(module))))
     for module in model.modules():
         for held in (module._parameters, module._buffers):
@@ -89,6 +89,7 @@ def extras(module: nn.Module) -> tuple[str, ...]:
     return tuple(own()) if hasattr(module, "static_op_factory") and callable(own) else ()
 
 
-def _part(state: DynamicState, name: str, whole: Tensor) -> Tensor:
+def active_part(state: DynamicState, name: str, whole: Tensor) -> Tensor:
+    """The active part of a parameter or buffer as a new one of the same kind."""
     part = state.part(name, whole)
     return nn.Parameter(part, whole.requires_grad) if isinstance(whole, nn.Parameter) else part

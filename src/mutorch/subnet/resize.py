@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mutorch.errors import LoadError, nearest
+from mutorch.ops.dynamic import refill_flat_weights_
 
 
 def remove_(model: nn.Module, blocks: Mapping[str, Sequence[str]], source: str) -> None:
@@ -59,8 +60,7 @@ def resize_(
             old = getattr(modules[path], name)
             setattr(modules[path], name, type(old)(value) if isinstance(old, tuple) else value)
     for module in modules.values():
-        if isinstance(module, nn.RNNBase):
-            module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
+        refill_flat_weights_(module)
 
 
 def _check_sizes(model: nn.Module, sizes: Mapping[str, Mapping[str, Any]], source: str) -> None:
