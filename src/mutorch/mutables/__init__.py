@@ -27,6 +27,9 @@ from .one_shot_module import OneShotMutableModule as OneShotMutableModule
 from .one_shot_op import OneShotMutableOP as OneShotMutableOP
 from .partial_channels import PartialChannels as PartialChannels
 from .partial_channels import partial_channels as partial_channels
+from .picks import AnyNumber as AnyNumber
+from .picks import Picks as Picks
+from .picks import Some as Some
 from .relaxation import Gumbel as Gumbel
 from .relaxation import OneHot as OneHot
 from .relaxation import Relaxation as Relaxation

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from mutorch.utils import checkpointed, has_weights
 
 from .base import CHOICE_TYPE, CHOSEN_TYPE
 from .module import MutableModule
+from .picks import Picks, Some
 from .relaxation import Relaxation, Softmax, gumbel_noise, top_paths
 
 
@@ -116,6 +118,26 @@ class DiffMutableModule(MutableModule[CHOICE_TYPE, CHOSEN_TYPE]):
             return [self.candidates[names[number]] for number in self._draw.paths]
         return super().active_candidates()
 
+    # ---- what the parameter stands for ---------------------------------------------------------------------------
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether the decision has an architecture parameter of its own."""
+        return True
+
+    @property
+    def picks(self) -> Picks:
+        """How many of `choices`, which have one value each, the decision takes; one, unless a subclass says otherwise."""
+        return Some(1)
+
+    def decided(self, numbers: Sequence[int]) -> Any:
+        """The choice of the decision that takes these of `choices`."""
+        return list(self.choices)[numbers[0]]
+
+    def numbers(self, choice: Any) -> list[int]:
+        """Which of `choices` the decision takes at `choice`."""
+        return [list(self.choices).index(choice)]
+
     @abstractmethod
     def sample_choice(self, arch_param: Tensor) -> CHOSEN_TYPE:
         """The choice that an architecture parameter stands for."""
@@ -132,19 +154,22 @@ class DiffMutableModule(MutableModule[CHOICE_TYPE, CHOSEN_TYPE]):
 
     def _mixture(self, arch_param: Tensor, candidates: Sequence[nn.Module], inputs: Sequence[Any]) -> Any:
         """The weighted sum of candidates, each with its own input; only those on the drawn paths compute."""
+        weights, paths = self._weighted(arch_param)
+        return weighted_sum(weights, [self._run(candidates[number], inputs[number]) for number in paths])
+
+    def _weighted(self, arch_param: Tensor) -> tuple[Tensor, Sequence[int]]:
+        """The weights of the candidates on the drawn paths, and their numbers."""
         self._check_arch_param(arch_param)
         if self.relaxation.num_paths is None and not self.relaxation.is_random:
-            weights = self.compute_arch_probs(arch_param)  # the graph is always the same
-            paths: Sequence[int] = range(len(candidates))
-        else:
-            draw = self._draw or self._drawn(arch_param)
-            paths = draw.paths
-            weights = self.relaxation.weights(arch_param, draw.noise.to(arch_param), paths)
-        outputs = [self._run(candidates[number], inputs[number]) for number in paths]
-        return weighted_sum(weights, outputs)
+            return self.compute_arch_probs(arch_param), range(len(arch_param))  # the graph is always the same
+        draw = self._draw or self._drawn(arch_param)
+        return self.relaxation.weights(arch_param, draw.noise.to(arch_param), draw.paths), draw.paths
 
-    def _run(self, candidate: nn.Module, x: Any) -> Any:
-        output = checkpointed(candidate, candidate, x) if self.checkpoint else candidate(x)
+    def _run(self, candidate: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if self.checkpoint:
+            output = checkpointed(candidate, partial(candidate, **kwargs), *args)
+        else:
+            output = candidate(*args, **kwargs)
         if self.skip_dropout and self.training and not has_weights(candidate):
             output = functional.dropout(output, self.skip_dropout)
         return functional.batch_norm(output, None, None, training=True) if self.normalize else output

@@ -12,6 +12,7 @@ from mutorch.errors import ChoiceError, nearest
 from .diff_module import DiffMutableModule
 from .dump import DumpChosen
 from .one_shot_op import sum_of_outputs
+from .picks import Picks, Some
 from .relaxation import Gumbel, Relaxation
 from .summed_modules import SummedModules
 
@@ -90,6 +91,24 @@ class DiffChoiceRoute(DiffMutableModule[str, list[str]]):
                 f"{MAX_DECISION_CHOICES}; give fewer edges, or several routes whose outputs you add"
             )
         return list(combinations(self._candidates.keys(), count))
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether it has `with_arch_param`; else its edges are ranked by the operations on them."""
+        return self.with_arch_param
+
+    @property
+    def picks(self) -> Picks:
+        """`num_chosen` edges; all, where there are fewer."""
+        return Some(min(self.num_chosen, len(self._candidates)))
+
+    def decided(self, numbers: Sequence[int]) -> list[str]:
+        """The names of these edges, in the order of the edges."""
+        return [self.choices[number] for number in sorted(numbers)]
+
+    def numbers(self, choice: Sequence[str]) -> list[int]:
+        """The numbers of the edges named by `choice`."""
+        return [self.choices.index(name) for name in choice]
 
     def allows(self, choice: Any) -> bool:
         """Whether `choice` is a list of edges, each once; any number, in any order."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mutorch.errors import LoadError, SpaceError, StateError, nearest
-from mutorch.mutables import BaseMutable, DiffChoiceRoute, DiffMutableModule, Draw, Relaxation, gumbel_noise, top_paths
+from mutorch.mutables import BaseMutable, DiffChoiceRoute, DiffMutableModule, Draw, Relaxation, Some, gumbel_noise, top_paths
 from mutorch.space import Architecture, Choice, SearchSpace, random_at
 
 Groups = Mapping[str, list[BaseMutable[Any, Any]]]
@@ -34,7 +34,7 @@ class ArchParams:
             for name, members in groups.items()
         }
         self.mutables = {name: members for name, members in self.mutables.items() if members}
-        self.learned = [name for name, members in self.mutables.items() if _is_learned(members[0])]
+        self.learned = [name for name, members in self.mutables.items() if members[0].is_learned]
         self.parameters = nn.ParameterDict()
         for name in self.learned:
             generator = torch.Generator().manual_seed(random_at(seed, "arch param", name).getrandbits(63))
@@ -79,28 +79,20 @@ class ArchParams:
                 mutable.set_draw(draw)
 
     def probabilities(self) -> dict[str, Tensor]:
-        """The softmax of each decision's parameter, on the CPU in float64."""
-        return {name: torch.softmax(values, dim=-1) for name, values in self._on_cpu().items()}
+        """The probabilities of each decision's candidates, on the CPU in float64."""
+        return {name: self._first(name).picks.probabilities(values) for name, values in self._on_cpu().items()}
 
     def argmax(self, space: SearchSpace, exclude: Collection[str], start: Mapping[str, Choice]) -> Architecture:
         """The architecture of the most probable choices; `start` decides what is not learned."""
         probabilities = self.probabilities()
         found = dict(start)
-        for name in self.learned:
-            mutable = self.mutables[name][0]
-            if not isinstance(mutable, DiffChoiceRoute):
-                found[name] = self._best(mutable, probabilities[name], exclude)[0]
-        for name, members in self.mutables.items():
-            route = members[0]
-            if isinstance(route, DiffChoiceRoute):
-                strengths = (
-                    dict(zip(route.choices, probabilities[name].tolist(), strict=True))
-                    if name in self.learned
-                    else self._strengths(route, probabilities, exclude)
-                )
-                ranked = sorted(strengths, key=lambda edge: -strengths[edge])
-                kept = ranked[: min(route.num_chosen, len(ranked))]
-                found[name] = [edge for edge in route.choices if edge in kept]
+        for name in self.mutables:
+            mutable = self._first(name)
+            if name in self.learned:
+                found[name] = self._best(mutable, probabilities[name], exclude)
+            elif isinstance(mutable, DiffChoiceRoute):
+                strengths = self._strengths(mutable, probabilities, exclude)
+                found[name] = mutable.decided(mutable.picks.best([strengths[edge] for edge in mutable.choices]))
         return {name: space[name].canonical(choice) for name, choice in found.items()}
 
     def sample(self, start: Mapping[str, Choice], random: Random) -> Architecture:
@@ -108,14 +100,8 @@ class ArchParams:
         probabilities = self.probabilities()
         found = dict(start)
         for name in self.learned:
-            route, p = self.mutables[name][0], probabilities[name].tolist()
-            count = min(route.num_chosen, len(p)) if isinstance(route, DiffChoiceRoute) else 1
-            names, left, drawn = list(route.choices), list(p), []
-            for _ in range(count):
-                (edge,) = random.choices(range(len(left)), left)
-                drawn.append(edge)
-                left[edge] = 0.0
-            found[name] = [names[i] for i in sorted(drawn)] if isinstance(route, DiffChoiceRoute) else names[drawn[0]]
+            mutable = self._first(name)
+            found[name] = mutable.decided(mutable.picks.sample(probabilities[name].tolist(), random))
         return found
 
     def log_probability(self, architecture: Mapping[str, Choice]) -> Tensor:
@@ -125,18 +111,21 @@ class ArchParams:
         """
         total = []
         for name, parameter in self.items():
-            chosen = architecture[name]
-            mask = torch.zeros_like(parameter)
-            for choice in chosen if isinstance(chosen, list | tuple) else [chosen]:
-                number = list(self.mutables[name][0].choices).index(choice)
-                total.append(torch.log_softmax(parameter + mask, dim=-1)[number])
-                mask = mask.index_fill(0, torch.tensor([number], device=mask.device), float("-inf"))
+            mutable = self._first(name)
+            total.append(mutable.picks.log_probability(parameter, mutable.numbers(architecture[name])))
         return torch.stack(total).sum()
 
+    def entropy(self) -> dict[str, float]:
+        """The entropy of each decision, in shares of the largest."""
+        return {name: self._first(name).picks.entropy(p) for name, p in self.probabilities().items()}
+
     def leads(self) -> dict[str, float]:
-        """By how much the most probable candidate of each decision leads the second."""
-        tops = {name: p.topk(min(2, len(p))).values.tolist() for name, p in self.probabilities().items()}
-        return {name: top[0] - top[1] if len(top) > 1 else 1.0 for name, top in tops.items()}
+        """How far each decision is from being another one: by how much its best candidate leads the second."""
+        return {name: self._first(name).picks.lead(p.tolist()) for name, p in self.probabilities().items()}
+
+    def takes_one(self, name: str) -> bool:
+        """Whether a decision is learned and takes one of its candidates, whose probabilities are a softmax."""
+        return name in self.learned and self._first(name).picks == Some(1) and not self._is_route(name)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over the values of `state`.
@@ -164,29 +153,34 @@ class ArchParams:
         flat = torch.cat([self[name].detach().double() for name in self.learned]).cpu()
         return dict(zip(self.learned, torch.split(flat, sizes), strict=True))
 
-    def _best(
-        self, mutable: DiffMutableModule[Any, Any], probabilities: Tensor, exclude: Collection[str]
-    ) -> tuple[str, float]:
-        allowed = [pair for pair in zip(mutable.choices, probabilities.tolist(), strict=True) if pair[0] not in exclude]
-        if not allowed:
-            raise SpaceError(f"every candidate of {list(mutable.choices)} is excluded; leave one")
-        return max(allowed, key=lambda pair: pair[1])
+    def _first(self, name: str) -> DiffMutableModule[Any, Any]:
+        return self.mutables[name][0]
+
+    def _is_route(self, name: str) -> bool:
+        return isinstance(self._first(name), DiffChoiceRoute)
+
+    def _best(self, mutable: DiffMutableModule[Any, Any], probabilities: Tensor, exclude: Collection[str]) -> Any:
+        """The most probable choice; where one operation is taken, none of `exclude`."""
+        values = probabilities.tolist()
+        if mutable.picks == Some(1) and not isinstance(mutable, DiffChoiceRoute):
+            allowed = [number for number, choice in enumerate(mutable.choices) if choice not in exclude]
+            if not allowed:
+                raise SpaceError(f"every candidate of {list(mutable.choices)} is excluded; leave one")
+            return mutable.decided([max(allowed, key=values.__getitem__)])
+        return mutable.decided(mutable.picks.best(values))
 
     def _strengths(
         self, route: DiffChoiceRoute, probabilities: Mapping[str, Tensor], exclude: Collection[str]
     ) -> dict[str, float]:
         """Edge to the probability of the best operation on it, as DARTS ranks them; without operations all are equal."""
         decided = {id(m): name for name in self.learned for m in self.mutables[name]}
-        strengths = {}
+        strengths = dict.fromkeys(route.candidates, 0.0)
         for edge, module in route.candidates.items():
             on_edge = [m for m in module.modules() if id(m) in decided and isinstance(m, DiffMutableModule)]
-            best = [self._best(m, probabilities[decided[id(m)]], exclude)[1] for m in on_edge[:1]]
-            strengths[edge] = best[0] if best else 0.0
+            for m in on_edge[:1]:
+                best = self._best(m, probabilities[decided[id(m)]], exclude)
+                strengths[edge] = float(probabilities[decided[id(m)]][m.numbers(best)[0]])
         return strengths
-
-
-def _is_learned(mutable: DiffMutableModule[Any, Any]) -> bool:
-    return not isinstance(mutable, DiffChoiceRoute) or mutable.with_arch_param
 
 
 def _attribute(name: str) -> str:

@@ -1,6 +1,5 @@
 """The one writer of a model's choices."""
 
-import math
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -169,11 +168,7 @@ class Mutator:
 
     def entropy(self) -> dict[str, float]:
         """Decision to the entropy of its probabilities, in shares of the largest: 1 is undecided, 0 decided."""
-        found = {}
-        for name, p in self.probabilities().items():
-            most = math.log(len(p))
-            found[name] = float(torch.special.entr(p).sum()) / most if most else 0.0
-        return found
+        return self.arch.entropy()
 
     def argmax(self, *, exclude: Collection[str] = ("zero", "none")) -> Architecture:
         """The architecture of the most probable choices, in the spelling of the space.

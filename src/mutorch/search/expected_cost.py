@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 
 from mutorch.cost.table import CostTable
-from mutorch.mutables import DiffChoiceRoute
 from mutorch.mutators import Mutator
 
 
@@ -37,7 +36,7 @@ def expected_cost(mutator: Mutator, table: CostTable, metric: str = "macs") -> T
     device = mutator.arch_parameters()[0].device
     for decision, code in zip(space, codes, strict=True):
         name = decision.name
-        if name in arch.learned and not isinstance(arch.mutables[name][0], DiffChoiceRoute):
+        if arch.takes_one(name):
             weights.append(torch.softmax(arch[name].double(), dim=-1))
         else:
             weights.append(

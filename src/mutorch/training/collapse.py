@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from mutorch.errors import ConfigError
-from mutorch.mutables import DiffChoiceRoute
 from mutorch.mutators import Mutator
 from mutorch.space import Architecture
 from mutorch.utils import has_weights
@@ -101,7 +100,7 @@ class CollapseMeter:
         operations = {
             name: self.mutator.arch.mutables[name][0]
             for name in self.mutator.arch.learned
-            if not isinstance(self.mutator.arch.mutables[name][0], DiffChoiceRoute)
+            if self.mutator.arch.takes_one(name) and self.mutator.arch.mutables[name][0].candidates
         }
         without = [name for name, op in operations.items() if not has_weights(op.candidates[architecture[name]])]
         share = len(without) / max(1, len(operations))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +10,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
-def checkpointed(block: nn.Module, inner: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """`inner(x)`, with less memory and the same gradients; batch norms of `block` see the batch once, not twice."""
+def checkpointed(block: nn.Module, inner: Callable[..., Tensor], *inputs: Any) -> Tensor:
+    """`inner(*inputs)`, with less memory and the same gradients; batch norms of `block` see the batch once, not twice."""
     if not torch.is_grad_enabled():
-        return inner(x)
+        return inner(*inputs)
     norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
     contexts = (nullcontext(), _StatisticsKept(norms))
-    output: Tensor = checkpoint(inner, x, use_reentrant=False, context_fn=lambda: contexts)
+    output: Tensor = checkpoint(inner, *inputs, use_reentrant=False, context_fn=lambda: contexts)
     return output
 
 
