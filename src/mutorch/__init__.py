@@ -19,6 +19,7 @@ from mutorch.mutables import OneShotMutableValue as OneShotMutableValue
 from mutorch.mutators import Mutator as Mutator
 from mutorch.pruning import shrink as shrink
 from mutorch.search import search as search  # the function: `from mutorch.search import History` works all the same
+from mutorch.mutables import ValueChoice as ValueChoice
 from mutorch.space import SearchSpace as SearchSpace
 from mutorch.subnet import check as check
 from mutorch.subnet import compare as compare

@@ -44,6 +44,26 @@ class ConfigError(MutorchError, ValueError):
     """A configuration that cannot be read or built."""
 
 
+class CandidateError(MutorchError, TypeError):
+    """Candidates of a kind that a choice cannot have."""
+
+
+class MissingCandidateError(MutorchError, KeyError, IndexError):
+    """A candidate that a choice does not have."""
+
+
+class MissingInputError(MutorchError, KeyError):
+    """An input that a choice needs and did not get."""
+
+
+class ConstraintError(SpaceError):
+    """An architecture that breaks a constraint of its search space."""
+
+
+class ExpressionError(MutorchError, RuntimeError):
+    """An expression used as if its value were known already."""
+
+
 class BudgetError(MutorchError, ValueError):
     """A budget that is written wrongly."""
 

@@ -23,6 +23,15 @@ from .edges import GumbelEdge as GumbelEdge
 from .edges import MutableEdge as MutableEdge
 from .module import MutableModule as MutableModule
 from .one_shot_channel import OneShotMutableChannel as OneShotMutableChannel
+from .expression import ValueExpression as ValueExpression
+from .expression import case as case
+from .expression import choice_of as choice_of
+from .expression import condition as condition
+from .expression import maximum as maximum
+from .expression import minimum as minimum
+from .expression import switch_case as switch_case
+from .expression import to_float as to_float
+from .expression import to_int as to_int
 from .one_shot_module import OneShotMutableModule as OneShotMutableModule
 from .one_shot_op import OneShotMutableOP as OneShotMutableOP
 from .partial_channels import PartialChannels as PartialChannels
@@ -45,3 +54,4 @@ from .sources import find_sources as find_sources
 from .summed_modules import SummedModules as SummedModules
 from .value import MutableValue as MutableValue
 from .value import OneShotMutableValue as OneShotMutableValue
+from .value_choice import ValueChoice as ValueChoice

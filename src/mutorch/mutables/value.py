@@ -42,6 +42,7 @@ class MutableValue(DerivedMethodMixin, BaseMutable[Any, Any]):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(alias=alias, init_cfg=init_cfg)
+        self._check_types(value_list)
         self._choices = value_list
         self._index = _index_of(value_list)
         self._current_choice = value_list[0] if default_value is None else self._own(default_value)
@@ -98,6 +99,14 @@ class MutableValue(DerivedMethodMixin, BaseMutable[Any, Any]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(value_list={self._choices}, current_choice={self._current_choice})"
 
+    @staticmethod
+    def _check_types(values: Sequence[Any]) -> None:
+        if not isinstance(values, list | tuple):
+            raise TypeError(f"value_list must be a list, got {type(values).__name__}")
+        for before, after in zip(values, values[1:], strict=False):
+            if type(before) is not type(after):
+                raise TypeError(f"all values must have one type, got {before!r} and {after!r} in {values!r}")
+
     def _own(self, value: Any) -> Any:
         try:
             return self._choices[self._index[key(value)]]
@@ -123,7 +132,8 @@ class OneShotMutableValue(MutableValue):
         alias: str | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
-        _index_of(value_list)  # types first: sorted() would say less
+        self._check_types(value_list)  # first: sorted() would say less
+        _index_of(value_list)
         ordered = sorted(value_list)
         super().__init__(ordered, ordered[-1] if default_value is None else default_value, alias, init_cfg)
 
@@ -147,13 +157,8 @@ class OneShotMutableValue(MutableValue):
 
 
 def _index_of(values: Sequence[Any]) -> dict[Any, int]:
-    if not isinstance(values, list | tuple):
-        raise TypeError(f"value_list must be a list, got {type(values).__name__}")
     if len(values) == 0:
         raise ChoiceError("value_list is empty: a mutable needs at least one value")
-    for before, after in zip(values, values[1:], strict=False):
-        if type(before) is not type(after):
-            raise TypeError(f"all values must have one type, got {before!r} and {after!r} in {values!r}")
     index = {key(value): number for number, value in enumerate(values)}
     if len(index) != len(values):
         raise ChoiceError(f"value_list has a value twice: {values!r}")

@@ -16,6 +16,7 @@ MODEL_MODULES = {
     "GumbelEdge": "mutorch.mutables",
     "MutableValue": "mutorch.mutables",
     "OneShotMutableValue": "mutorch.mutables",
+    "ValueChoice": "mutorch.mutables",
     "SimpleMutableChannel": "mutorch.mutables",
     "SequentialMutableChannel": "mutorch.mutables",
     "SquentialMutableChannel": "mutorch.mutables",

@@ -3,6 +3,16 @@
 from .decision import Architecture as Architecture
 from .decision import Choice as Choice
 from .decision import Decision as Decision
+from .expression import Expression as Expression
+from .expression import Operators as Operators
+from .expression import Ref as Ref
+from .functions import case as case
+from .functions import condition as condition
+from .functions import maximum as maximum
+from .functions import minimum as minimum
+from .functions import switch_case as switch_case
+from .functions import to_float as to_float
+from .functions import to_int as to_int
 from .rng import RandomSource as RandomSource
 from .rng import as_random as as_random
 from .rng import random_at as random_at
