@@ -13,13 +13,16 @@ from mutorch.cost import CostTable as CostTable
 from mutorch.cost import count as count
 from mutorch.errors import MutorchError as MutorchError
 from mutorch.mutables import DerivedMutable as DerivedMutable
+from mutorch.mutables import InputChoice as InputChoice
+from mutorch.mutables import LayerChoice as LayerChoice
+from mutorch.mutables import MutableScope as MutableScope
 from mutorch.mutables import MutableValue as MutableValue
 from mutorch.mutables import OneShotMutableOP as OneShotMutableOP
 from mutorch.mutables import OneShotMutableValue as OneShotMutableValue
+from mutorch.mutables import ValueChoice as ValueChoice
 from mutorch.mutators import Mutator as Mutator
 from mutorch.pruning import shrink as shrink
 from mutorch.search import search as search  # the function: `from mutorch.search import History` works all the same
-from mutorch.mutables import ValueChoice as ValueChoice
 from mutorch.space import SearchSpace as SearchSpace
 from mutorch.subnet import check as check
 from mutorch.subnet import compare as compare

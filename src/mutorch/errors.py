@@ -28,20 +28,20 @@ class StateError(MutorchError, RuntimeError):
     """Something asked for before what it needs was done."""
 
 
+class UndecidedError(StateError, ValueError):
+    """A model that is called while a decision of it is still open."""
+
+
+class MaskError(MutorchError, TypeError):
+    """Something that is no mask."""
+
+
 class DerivedError(MutorchError, RuntimeError):
     """A derived value asked for what only its sources can do, or derived from nothing."""
 
 
 class SpaceError(MutorchError, ValueError, AssertionError):
     """An architecture or a definition that does not fit its search space."""
-
-
-class RegistryError(MutorchError, KeyError):
-    """A name that a registry does not hold, or holds already."""
-
-
-class ConfigError(MutorchError, ValueError):
-    """A configuration that cannot be read or built."""
 
 
 class CandidateError(MutorchError, TypeError):
@@ -62,6 +62,14 @@ class ConstraintError(SpaceError):
 
 class ExpressionError(MutorchError, RuntimeError):
     """An expression used as if its value were known already."""
+
+
+class RegistryError(MutorchError, KeyError):
+    """A name that a registry does not hold, or holds already."""
+
+
+class ConfigError(MutorchError, ValueError):
+    """A configuration that cannot be read or built."""
 
 
 class BudgetError(MutorchError, ValueError):

@@ -41,7 +41,7 @@ def observe_labels(
         for path, module in model.named_modules():
             observer.paths[id(module)] = path
             stack.enter_context(_entered(module, path, observer))
-            if isinstance(module, MutableModule) and module.candidates:
+            if isinstance(module, MutableModule) and module.runs_anywhere:
                 stack.enter_context(_all_candidates(module, observer))
         stack.enter_context(_PythonCalls(observer))
         stack.enter_context(_Kernels(observer))
@@ -171,7 +171,7 @@ def _all_candidates(module: MutableModule[Any, Any], observer: Observer) -> Iter
     """Run every candidate, on the input that the block really gets, and let their outputs agree."""
 
     def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        for choice in () if observer.checking else module.decision_choices:
+        for choice in () if observer.checking else module.covering_choices:
             if key(choice) == key(module.current_choice):
                 continue
             other = module.chosen_module(choice)(*args, **kwargs)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mutorch.errors import SpaceError
+from mutorch.mutables import Mutable
 from mutorch.utils import ExampleInputs
 
 from .atoms import Atoms
@@ -112,11 +113,17 @@ def searchable(
 
 def _copied(model: nn.Module) -> nn.Module:
     try:
-        return copy.deepcopy(model)
+        net = copy.deepcopy(model)
     except Exception as error:
         raise ObserveError(
             f"searchable works on a copy, and this {type(model).__name__} cannot be copied by copy.deepcopy: {error}"
         ) from error
+    for path, module in net.named_modules():
+        if isinstance(module, Mutable):  # which does not run undecided
+            module.found_at(path)
+            if module.is_decision and module.current_choice is None:
+                module.assign(module.default_choice)
+    return net
 
 
 def _why_empty(net: nn.Module, search: Search) -> str:

@@ -64,7 +64,7 @@ class FactorsBuilder:
         self.opaque = frozenset(
             name
             for name, mutables in groups
-            if name not in widths and not all(isinstance(m, MutableModule) and m.candidates for m in mutables)
+            if name not in widths and not all(isinstance(m, MutableModule) and m.runs_anywhere for m in mutables)
         )
         # The largest: a small depth would hide what the layers beyond it depend on.
         self.base = self.space.encode(self.space.max)

@@ -38,7 +38,7 @@ def _kept(module: nn.Module, context: Context, decisions: Mapping[int, str]) -> 
     """What an export keeps of one module, and where: of a mutable nothing but what its choice stands for."""
     if not isinstance(module, BaseMutable):
         yield context, module
-    elif isinstance(module, MutableModule) and not module.candidates:
+    elif isinstance(module, MutableModule) and not module.runs_anywhere:
         for choice in module.choices:
             for kept in module.chosen_module(choice).modules():
                 yield (*context, (decisions[id(module)], choice)), kept

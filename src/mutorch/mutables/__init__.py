@@ -6,6 +6,8 @@ from .base import BaseMutable as BaseMutable
 from .candidates import build_candidates as build_candidates
 from .channel import BaseMutableChannel as BaseMutableChannel
 from .channel_container import MutableChannelContainer as MutableChannelContainer
+from .chosen import ChosenInputs as ChosenInputs
+from .chosen import ChosenLayer as ChosenLayer
 from .clock import CLOCK as CLOCK
 from .clock import Clock as Clock
 from .clock import tick as tick
@@ -21,8 +23,6 @@ from .dump import DumpChosen as DumpChosen
 from .edges import DifferentiableEdge as DifferentiableEdge
 from .edges import GumbelEdge as GumbelEdge
 from .edges import MutableEdge as MutableEdge
-from .module import MutableModule as MutableModule
-from .one_shot_channel import OneShotMutableChannel as OneShotMutableChannel
 from .expression import ValueExpression as ValueExpression
 from .expression import case as case
 from .expression import choice_of as choice_of
@@ -32,6 +32,12 @@ from .expression import minimum as minimum
 from .expression import switch_case as switch_case
 from .expression import to_float as to_float
 from .expression import to_int as to_int
+from .input_choice import InputChoice as InputChoice
+from .layer_choice import LayerChoice as LayerChoice
+from .module import MutableModule as MutableModule
+from .mutable import Mutable as Mutable
+from .mutable_scope import MutableScope as MutableScope
+from .one_shot_channel import OneShotMutableChannel as OneShotMutableChannel
 from .one_shot_module import OneShotMutableModule as OneShotMutableModule
 from .one_shot_op import OneShotMutableOP as OneShotMutableOP
 from .partial_channels import PartialChannels as PartialChannels

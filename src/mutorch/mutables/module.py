@@ -1,7 +1,7 @@
 """A mutable whose choices are modules."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -88,6 +88,20 @@ class MutableModule(BaseMutable[CHOICE_TYPE, CHOSEN_TYPE]):
     def keeps(self, choice: Any, candidate: str) -> bool:
         """Whether the model at `choice` has the candidate of that name."""
         return bool(choice == candidate)
+
+    @property
+    def runs_anywhere(self) -> bool:
+        """Whether every choice can run on the input of the current one, so that one forward shows what all of them cost."""
+        return bool(self.candidates)
+
+    @property
+    def covering_choices(self) -> Sequence[Any]:
+        """Choices that together take everything that any choice takes."""
+        return self.decision_choices
+
+    def candidate_at(self, child: str) -> Any:
+        """The candidate that a child of this module is; `None` of children that are none."""
+        return None
 
     def active_candidates(self) -> list[nn.Module]:
         """The candidates that the next `forward(x)` computes."""

@@ -8,8 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from mutorch.errors import LoadError, SpaceError, StateError, nearest
-from mutorch.mutables import BaseMutable, DiffChoiceRoute, DiffMutableModule, Draw, Relaxation, Some, gumbel_noise, top_paths
+from mutorch.mutables import (
+    BaseMutable,
+    DiffChoiceRoute,
+    DiffMutableModule,
+    Draw,
+    Relaxation,
+    Some,
+    gumbel_noise,
+    top_paths,
+)
 from mutorch.space import Architecture, Choice, SearchSpace, random_at
+from mutorch.space.decision import plain
 
 Groups = Mapping[str, list[BaseMutable[Any, Any]]]
 
@@ -101,7 +111,7 @@ class ArchParams:
         found = dict(start)
         for name in self.learned:
             mutable = self._first(name)
-            found[name] = mutable.decided(mutable.picks.sample(probabilities[name].tolist(), random))
+            found[name] = plain(mutable.decided(mutable.picks.sample(probabilities[name].tolist(), random)))
         return found
 
     def log_probability(self, architecture: Mapping[str, Choice]) -> Tensor:

@@ -8,7 +8,15 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from mutorch.errors import SpaceError, StateError, nearest
-from mutorch.mutables import BaseMutable, DerivedMutable, MutableChannelContainer, MutableModule
+from mutorch.mutables import (
+    BaseMutable,
+    DerivedMutable,
+    InputChoice,
+    Mutable,
+    MutableChannelContainer,
+    MutableModule,
+    MutableScope,
+)
 from mutorch.mutables.base import HELD
 from mutorch.mutables.depth import SKIPPED_BY, MutableDepth
 from mutorch.space import Decision, SearchSpace
@@ -30,7 +38,7 @@ class Place:
 
     path: str
     mutable: BaseMutable[Any, Any]
-    inside: tuple[tuple[str, str], ...]
+    inside: tuple[tuple[str, Any], ...]
 
     @property
     def name(self) -> str:
@@ -80,7 +88,7 @@ def group(
         seen = sum(1 for _ in model.modules())
         raise SpaceError(
             f"the model has no mutables: {seen} modules seen in {type(model).__name__}, none is a OneShotMutableOP, a "
-            "MutableValue or another BaseMutable that lists its choices; put one where something may change"
+            "LayerChoice, a MutableValue or another BaseMutable that lists its choices; put one where something may change"
         )
     names = _names(places, custom_groups)
     members: dict[str, dict[int, BaseMutable[Any, Any]]] = {}
@@ -104,9 +112,9 @@ def group(
 def walk(
     module: nn.Module,
     path: str = "",
-    inside: tuple[tuple[str, str], ...] = (),
+    inside: tuple[tuple[str, Any], ...] = (),
     depths: dict[int, str] | None = None,
-) -> Iterator[tuple[str, nn.Module, tuple[tuple[str, str], ...]]]:
+) -> Iterator[tuple[str, nn.Module, tuple[tuple[str, Any], ...]]]:
     """Every module with its path and the candidates that it sits in; a module that stands at two places comes twice.
 
     Mutables that a module holds outside the tree of modules (the units of a searchable model) come after it, by name.
@@ -128,7 +136,18 @@ def walk(
             for choice, candidate in child.items():
                 yield from walk(candidate, f"{child_path}.{choice}", (*inside, (path, choice)), depths)
         else:
-            yield from walk(child, child_path, inside, depths)
+            label = module.candidate_at(name) if isinstance(module, MutableModule) else None
+            within = inside if label is None else (*inside, (path, label))
+            yield from walk(child, child_path, within, depths)
+
+
+def tell_paths(model: nn.Module) -> None:
+    """Tell every `Mutable` where it stands; one that stands at several places, the first."""
+    told: set[int] = set()
+    for path, module, _ in walk(model):
+        if isinstance(module, Mutable) and id(module) not in told:
+            told.add(id(module))
+            module.found_at(path)
 
 
 def _sources(mutable: BaseMutable[Any, Any]) -> list[BaseMutable[Any, Any]]:
@@ -144,14 +163,15 @@ def _owners(model: nn.Module) -> dict[int, BaseMutable[Any, Any]]:
     """The outermost mutable that each owned mutable sits in, by the id of the owned one."""
     owners: dict[int, BaseMutable[Any, Any]] = {}
     for _, module, _ in walk(model):  # from the outside in, so that the first owner found is the outermost
-        if isinstance(module, BaseMutable) and not isinstance(module, MutableModule) and id(module) not in owners:
+        holds_others = isinstance(module, MutableModule | MutableScope)
+        if isinstance(module, BaseMutable) and not holds_others and id(module) not in owners:
             for part in module.modules():
                 if isinstance(part, BaseMutable) and part is not module:
                     owners.setdefault(id(part), module)
     return owners
 
 
-def _reads(model: nn.Module) -> Iterator[tuple[BaseMutable[Any, Any], tuple[tuple[str, str], ...]]]:
+def _reads(model: nn.Module) -> Iterator[tuple[BaseMutable[Any, Any], tuple[tuple[str, Any], ...]]]:
     """Every source mutable with the candidates that it matters in: where it stands, or where one derived from it does.
 
     What is read of an owned mutable is read of its owner.
@@ -241,6 +261,8 @@ def _decision(
 
 def _extremes(mutable: BaseMutable[Any, Any]) -> tuple[Any, Any]:
     """The candidates with the most and the fewest parameters; values order themselves."""
+    if isinstance(mutable, InputChoice):
+        return mutable.extreme_choices
     if not isinstance(mutable, MutableModule) or not mutable.candidates:
         return None, None
     lazy = [name for name, module in mutable.candidates.items() if any(map(is_lazy, module.parameters()))]

@@ -15,7 +15,7 @@ from mutorch.space import Architecture, Choice, RandomSource, SearchSpace, as_ra
 from mutorch.space.decision import key, plain
 
 from .arch_params import ArchParams, NoArchParamsError
-from .groups import CustomGroups, group
+from .groups import CustomGroups, group, tell_paths
 
 WRAPPERS = ("torch.nn.parallel", "torch.optim.swa_utils", "torch._dynamo", "lightning.fabric", "lightning_fabric")
 Kind = Literal["random", "max", "min", "default"]
@@ -61,6 +61,7 @@ class Mutator:
         """Find and group the mutables of `model`, and give undecided ones their first choice."""
         model = unwrap(model)
         self._space, self._groups = group(model, self.custom_groups)
+        tell_paths(model)
         self._model = model
         self._lookup = [(d.name, {key(choice): choice for choice in d.choices}) for d in self._space]
         self._assign: list[tuple[int, Callable[[Any], None]]] = []

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from mutorch.channels.searchable import SEARCH
 from mutorch.errors import ExportError
-from mutorch.mutables import BaseMutable, DerivedMutable, DiffMutableModule, MutableModule, find_sources
+from mutorch.mutables import BaseMutable, DerivedMutable, DiffMutableModule, MutableModule, MutableScope, find_sources
 from mutorch.mutables.base import HELD
 from mutorch.mutators import CustomGroups, Mutator, group, unwrap
 from mutorch.ops import DynamicOp, DynamicSequential
@@ -168,7 +168,7 @@ class _Exporter:
 
     def _enter_values(self, model: nn.Module) -> None:
         """Values first: a candidate may hold on to one that stands elsewhere."""
-        values = [m for m in model.modules() if isinstance(m, BaseMutable) and not isinstance(m, MutableModule)]
+        values = [m for m in model.modules() if isinstance(m, BaseMutable) and not isinstance(m, _MODULES)]
         sources = {id(s): s for m in values if isinstance(m, DerivedMutable) for s in m.sources}
         before = {id(m): m.current_choice for m in [*values, *sources.values()] if not isinstance(m, DerivedMutable)}
         plain = [m for m in [*values, *sources.values()] if not isinstance(m, DerivedMutable)]
@@ -177,7 +177,7 @@ class _Exporter:
                 if id(mutable) in self._choices:
                     mutable.assign(self._choices[id(mutable)])
             for mutable in [*values, *sources.values()]:
-                if not isinstance(mutable, MutableModule):
+                if not isinstance(mutable, _MODULES):
                     self._memo[id(mutable)] = _plain_value(mutable)
         finally:
             for mutable in plain:
@@ -216,6 +216,7 @@ class _Exporter:
                 self._memo[id(leaf)] = leaf.detach().clone()
 
 
+_MODULES = (MutableModule, MutableScope)
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
@@ -234,7 +235,7 @@ def _plain_value(mutable: BaseMutable[Any, Any]) -> nn.Module:
 
 def _check_plain(model: nn.Module) -> None:
     for path, module in model.named_modules():
-        if isinstance(module, BaseMutable):
+        if isinstance(module, BaseMutable) and not isinstance(module, MutableScope):  # which is a class of the user's
             raise ExportError(
                 f"{path!r} is still a {type(module).__name__} after export: it is held where export cannot see it; "
                 "register it as a child module"
