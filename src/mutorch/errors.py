@@ -32,6 +32,10 @@ class UndecidedError(StateError, ValueError):
     """A model that is called while a decision of it is still open."""
 
 
+class BindError(StateError, AssertionError):
+    """A model that a mutator cannot decide."""
+
+
 class MaskError(MutorchError, TypeError):
     """Something that is no mask."""
 
@@ -62,6 +66,14 @@ class ConstraintError(SpaceError):
 
 class ExpressionError(MutorchError, RuntimeError):
     """An expression used as if its value were known already."""
+
+
+class MissingDecisionError(MutorchError, KeyError):
+    """A decision that was not made."""
+
+
+class ArchitectureKeyError(SpaceError, RuntimeError):
+    """An architecture with other decisions than the model has."""
 
 
 class RegistryError(MutorchError, KeyError):

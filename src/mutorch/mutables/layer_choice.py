@@ -80,8 +80,9 @@ class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
 
     @property
     def candidates(self) -> Mapping[Any, nn.Module]:
-        """Label to candidate, in order."""
-        return {label: self._modules[child] for label, child in self._by_label.items()}  # type: ignore[misc]
+        """Label to candidate, in order; those that were dropped left out."""
+        found = {label: self._modules[child] for label, child in self._by_label.items()}
+        return {label: module for label, module in found.items() if module is not None}
 
     @property
     def choices(self) -> list[Label]:
@@ -136,6 +137,12 @@ class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
         self._relabel()
         if self._current_choice is not None and not self.allows(self._current_choice):
             self._current_choice = None
+        tick()
+
+    def drop(self, names: Sequence[str]) -> None:
+        """Remove the modules of candidates that are never taken; names, positions and masks stay as they are."""
+        for name in names:
+            self._modules[self._children[self._name_at(name)]] = None
         tick()
 
     def _add(self, name: str, module: nn.Module) -> None:
@@ -202,7 +209,7 @@ class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
     def active_candidates(self) -> list[nn.Module]:
         """The candidates that the next `forward` computes; all, while a mutator with callbacks decides."""
         if self._current_choice is None and (self.arch_param is None or self._draw is None):
-            return list(self)
+            return list(self.candidates.values())
         return super().active_candidates()
 
     def fix_chosen(self, chosen: Label) -> None:

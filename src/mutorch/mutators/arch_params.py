@@ -49,13 +49,13 @@ class ArchParams:
         for name in self.learned:
             generator = torch.Generator().manual_seed(random_at(seed, "arch param", name).getrandbits(63))
             values = torch.randn(self.mutables[name][0].num_choices, generator=generator) * 1e-3
-            self.parameters[_attribute(name)] = nn.Parameter(values.to(device))
+            self.parameters[attribute(name)] = nn.Parameter(values.to(device))
         self.bind()
 
     def __getitem__(self, name: str) -> nn.Parameter:
         if name not in self.learned:
             raise SpaceError(f"decision {name!r} has no architecture parameter; {nearest(name, self.learned)}")
-        parameter: nn.Parameter = self.parameters[_attribute(name)]
+        parameter: nn.Parameter = self.parameters[attribute(name)]
         return parameter
 
     def items(self) -> Iterable[tuple[str, nn.Parameter]]:
@@ -193,7 +193,7 @@ class ArchParams:
         return strengths
 
 
-def _attribute(name: str) -> str:
+def attribute(name: str) -> str:
     """A decision's name as `nn.ParameterDict` can hold it: no dots, no name of a method."""
     attribute = name.replace(".", "/")
     return f"{attribute}/" if hasattr(nn.ParameterDict, attribute) else attribute

@@ -25,7 +25,8 @@ from mutorch.errors import ChoiceError, ConfigError, SpaceError, nearest
 from mutorch.mutables.base import HELD
 from mutorch.space import RandomSource
 
-from .mutator import Kind, Mutator, unwrap
+from .mutator import Kind, Mutator
+from .wrappers import unwrap
 
 PARSERS = ("ChannelAnalyzer", "Config", "Predefined")
 DEFAULT_PARSE = {"type": "ChannelAnalyzer", "demo_input": (1, 3, 224, 224), "tracer_type": "BackwardTracer"}

@@ -16,8 +16,8 @@ from mutorch.space.decision import key, plain
 
 from .arch_params import ArchParams, NoArchParamsError
 from .groups import CustomGroups, group, tell_paths
+from .wrappers import unwrap
 
-WRAPPERS = ("torch.nn.parallel", "torch.optim.swa_utils", "torch._dynamo", "lightning.fabric", "lightning_fabric")
 Kind = Literal["random", "max", "min", "default"]
 
 
@@ -355,13 +355,3 @@ class Mutator:
 
     def __repr__(self) -> str:
         return "Mutator(no model)" if self._model is None else f"Mutator({self._space!r})"
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """The model inside DataParallel, DistributedDataParallel, AveragedModel, a compiled model or Fabric's wrapper."""
-    while type(model).__module__.startswith(WRAPPERS):
-        inner = getattr(model, "_orig_mod", getattr(model, "module", None))
-        if not isinstance(inner, nn.Module):
-            break
-        model = inner
-    return model
