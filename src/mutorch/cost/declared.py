@@ -1,4 +1,4 @@
-"""What modules that are declared dynamic store, as amounts."""
+"""What modules that are declared dynamic, or whose arguments are mutables, store, as amounts."""
 
 import itertools
 import math
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from mutorch.errors import ChoiceError
 from mutorch.mutables import BaseMutable, DerivedMutable, MutableChannelContainer, MutableModule
 from mutorch.mutators import Mutator
 from mutorch.ops import DynamicOp, DynamicSequential
@@ -20,7 +21,7 @@ from .static import held
 
 
 class DeclaredSizes:
-    """How many elements of the tensors of declared dynamic ops an exported model has.
+    """How many elements of the tensors of such modules an exported model has.
 
     Args:
         mutator: of the model; its choices are moved, and put back.
@@ -41,6 +42,8 @@ class DeclaredSizes:
             for module in mutator.model.modules():
                 if isinstance(module, DynamicOp):
                     self._learn(module)
+                else:
+                    self._learn_values(module)
         finally:
             for name, choice in before.items():
                 self._assign(name, choice)
@@ -84,6 +87,18 @@ class DeclaredSizes:
                 runs = self._table([depth], partial(_runs, op, place))
                 self._keep(_tensors(child), runs)
 
+    def _learn_values(self, module: nn.Module) -> None:
+        """What values decide that are arguments of the module's class."""
+        state = module.__dict__.get(STATE)
+        if not isinstance(state, DynamicState):
+            return
+        own = state if state.own is None else state.own
+        for name in () if own.twins is None else own.tensors:
+            tensor = held(module, name)
+            if tensor is not None:
+                number = self._table(own.twins.arguments.sources, _Active(own, name, tensor))
+                self._parts[id(tensor)] = (tensor.numel(), number)
+
     def _keep(self, tensors: Sequence[Tensor], amount: Amount) -> None:
         for tensor in tensors:
             known = self._kept.get(id(tensor))
@@ -117,7 +132,26 @@ class _Elements:
         self._state, self._name, self._tensor = state, name, tensor
 
     def __call__(self) -> int:
-        return self._state.part(self._name, self._tensor).numel()
+        part = self._state.part(self._name, self._tensor)
+        return 0 if part is None else part.numel()
+
+
+class _Active:
+    """The number of active elements of a tensor that values decide."""
+
+    def __init__(self, state: DynamicState, name: str, tensor: Tensor) -> None:
+        self._state, self._name, self._tensor = state, name, tensor
+
+    def __call__(self) -> int:
+        dims = self._state.tensors[self._name]
+        try:
+            rule = self._state.rules.get(self._name)
+            if rule is not None and rule.read(self._name, self._tensor, dims, "slice") is None:
+                return 0
+            gone = math.prod(extent.size for _, extent in dims)
+            return self._tensor.numel() // gone * math.prod(extent.count() for _, extent in dims) if gone else 0
+        except ChoiceError:  # choices that the class is not built from: nothing asks for these
+            return 0
 
 
 def is_declared(mutable: BaseMutable[Any, Any]) -> bool:

@@ -36,11 +36,11 @@ def _static(model: nn.Module, *, narrow: bool) -> Iterator[None]:
     found = list(dynamic_modules(model))
     before = [(m, type(m), dict(vars(m)), dict(m._parameters), dict(m._buffers)) for _, m, _ in found]
     names = [[*state.sizes, *state.memories] for _, _, state in found]
-    parts: dict[int, Tensor] = {}
+    parts: dict[int, Tensor | None] = {}
     try:
         for _, module, followed in found:
-            cut: dict[str, Tensor] = {}
-            declared = isinstance(module, DynamicOp)
+            cut: dict[str, Tensor | None] = {}
+            declared = isinstance(module, DynamicOp) or (followed.own or followed).twins is not None
             state = followed.own if followed.own is not None and not narrow else followed
             for name in state.tensors if narrow or declared else ():
                 tensor = held(module, name)

@@ -25,7 +25,8 @@ def stored(model: nn.Module, decisions: Mapping[int, str]) -> list[tuple[Tensor,
     tensors: dict[int, Tensor] = {}
     at = {path: mutable for path, mutable, _ in walk(model) if id(mutable) in decisions}
     for _, module, inside in walk(model):
-        around = [_holding(at[path], candidate, decisions) for path, candidate in inside]
+        # What stands in a row whose depth is searched is counted by `DeclaredSizes`.
+        around = [_holding(at[path], candidate, decisions) for path, candidate in inside if path in at]
         for context in itertools.product(*around):
             for stored_in, kept in _kept(module, context, decisions):
                 for tensor in stored_tensors(kept):

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from torch import nn
 
 from mutorch.mutables import MutableModule
+from mutorch.ops import DynamicSequential
 
 
 def active_modules(model: nn.Module) -> Iterator[nn.Module]:
-    """Every module that the current choices keep, each once; unchosen candidates and what is inside them are left out.
+    """Every module that the current choices keep, each once; unchosen candidates and blocks beyond a depth are left out.
 
     Example:
         >>> from mutorch.mutables import OneShotMutableOP
@@ -32,7 +33,9 @@ def active_modules(model: nn.Module) -> Iterator[nn.Module]:
             )  # made for the occasion, some of them: their ids must last
             waiting.extend(reversed(active))
         else:
-            waiting.extend(child for child in reversed(module._modules.values()) if child is not None)
+            running = module.running_modules() if isinstance(module, DynamicSequential) else None
+            children = module._modules.values() if running is None else running
+            waiting.extend(child for child in reversed(list(children)) if child is not None)
 
 
 def inactive_parameters(model: nn.Module) -> list[nn.Parameter]:

@@ -19,6 +19,7 @@ from mutorch.mutables import (
 )
 from mutorch.mutables.base import HELD
 from mutorch.mutables.depth import SKIPPED_BY, MutableDepth
+from mutorch.mutables.held import RowDepth
 from mutorch.space import Decision, SearchSpace
 
 ROOT = "root"
@@ -97,15 +98,22 @@ def group(
     groups = {name: list(found.values()) for name, found in members.items()}
     by_path = {place.path: names[id(place.mutable)] for place in places}
     by_decision = {name: found[0] for name, found in groups.items()}
+    running = _running_blocks(model, names)
     conditions: dict[str, list[tuple[str, Any] | None]] = {}
     for mutable, inside in _reads(model):
         if id(mutable) not in names:  # no decision
             continue
-        around = [(by_path[path], choice) for path, choice in inside if path in by_path]
         name = names[id(mutable)]
+        around: list[tuple[str, list[tuple[str, Any] | None]]] = []
+        for path, choice in inside:
+            if (path, choice) in running:
+                runs = running[path, choice].items()
+                around += [(decision, [(decision, kept) for kept in choices]) for decision, choices in runs]
+            elif path in by_path:
+                around.append((by_path[path], _holding(by_decision, by_path[path], choice)))
         if name not in dict(around):  # a decision nested in itself: the outer place says when it matters
             # Only the innermost candidate is asked about: whether that one matters is its own decision's condition.
-            conditions.setdefault(name, []).extend(_holding(by_decision, *around[-1]) if around else [None])
+            conditions.setdefault(name, []).extend(around[-1][1] if around else [None])
     return SearchSpace(_decision(name, groups[name], conditions[name]) for name in groups), groups
 
 
@@ -124,8 +132,10 @@ def walk(
     if skipped_by is not None and id(skipped_by[0]) in depths:
         inside = (*inside, (depths[id(skipped_by[0])], str(skipped_by[1])))
     yield path, module, inside
+    row = None
     for held in vars(module).get(HELD, ()):
         depths[id(held)] = f"{path}.{held.name}" if path else held.name
+        row = depths[id(held)] if isinstance(held, RowDepth) else row
         yield depths[id(held)], held, inside
     candidates: object = module.candidates if isinstance(module, MutableModule) else None
     for name, child in module._modules.items():
@@ -138,6 +148,8 @@ def walk(
         else:
             label = module.candidate_at(name) if isinstance(module, MutableModule) else None
             within = inside if label is None else (*inside, (path, label))
+            if row is not None and name.isdigit():
+                within = (*inside, (row, name))
             yield from walk(child, child_path, within, depths)
 
 
@@ -181,6 +193,26 @@ def _reads(model: nn.Module) -> Iterator[tuple[BaseMutable[Any, Any], tuple[tupl
         if isinstance(module, BaseMutable):
             for source in _sources(module):
                 yield owners.get(id(source), source), inside
+
+
+def _running_blocks(model: nn.Module, names: Mapping[int, str]) -> dict[tuple[str, Any], dict[str, list[Any]]]:
+    """For each block of a row that does not always run, the decisions and choices of which one must hold for it to run.
+
+    Where a depth is computed from several decisions, the one that says most.
+    """
+    rows = {path: module for path, module, _ in walk(model) if isinstance(module, RowDepth)}
+    found: dict[tuple[str, Any], dict[str, list[Any]]] = {}
+    for path, place in {step for _, _, inside in walk(model) for step in inside if step[0] in rows}:
+        row = rows[path]
+        runs: dict[str, list[Any]] = {}
+        decided = {names[id(source)]: source for source in row.sources if id(source) in names}
+        for decision, source in decided.items():
+            kept = row.running(place, source)
+            if len(kept) < len(source.choices):
+                runs[decision] = kept
+        fewest = min(runs, key=lambda decision: len(runs[decision]), default=None)
+        found[path, place] = {} if fewest is None else {fewest: runs[fewest]}
+    return found
 
 
 def _holding(

@@ -69,7 +69,7 @@ class FollowedSize:
 class TensorRule(Protocol):
     """Another way to read a tensor than to take the active part of every dimension."""
 
-    def read(self, name: str, whole: Tensor, dims: Dims, mode: Mode) -> Tensor:
+    def read(self, name: str, whole: Tensor, dims: Dims, mode: Mode) -> Any:
         """The tensor that the module computes with; in mask mode it has the shape of `whole`."""
 
 
@@ -85,6 +85,7 @@ class DynamicState:
         statistics: dimensions that the module averages over; see `MaskedStatistics`.
         rules: tensors that are read in another way.
         own: what the module followed before `make_dynamic_`, if it was declared dynamic.
+        twins: what decides in place of channels, where the arguments of the module's class are mutables; see `layer`.
     """
 
     execution: Execution = field(default_factory=Execution)
@@ -94,6 +95,7 @@ class DynamicState:
     statistics: dict[Place, Extent] = field(default_factory=dict)
     rules: dict[str, TensorRule] = field(default_factory=dict)
     own: DynamicState | None = None
+    twins: Any = None
     cache: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     written: list[tuple[Tensor, Dims, Tensor]] = field(default_factory=list)
 
@@ -107,17 +109,20 @@ class DynamicState:
             copy.deepcopy(self.statistics, memo),
             copy.deepcopy(self.rules, memo),
             copy.deepcopy(self.own, memo),
+            copy.deepcopy(self.twins, memo),
         )
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self.execution, self.tensors, self.sizes, list(self.memories), self.statistics, self.rules, self.own
+        own = self.own, self.twins
+        return self.execution, self.tensors, self.sizes, list(self.memories), self.statistics, self.rules, *own
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.execution, self.tensors, self.sizes, memories, self.statistics, self.rules, self.own = state
+        self.execution, self.tensors, self.sizes, memories, self.statistics, self.rules, *own = state
+        self.own, self.twins = own
         self.memories = {name: (-1, {}) for name in memories}
         self.cache, self.written = {}, []
 
-    def active(self, module: nn.Module, name: str, whole: Tensor) -> Tensor:
+    def active(self, module: nn.Module, name: str, whole: Tensor) -> Any:
         """The active part of a tensor, or, in mask mode, the tensor with zeros elsewhere."""
         if name in self.rules:
             return self.rules[name].read(name, whole, self.tensors[name], self.execution.mode)
@@ -138,7 +143,7 @@ class DynamicState:
                 and known_modes == modes
                 and (version is None or version == whole._version)
             ):
-                return part  # type: ignore[no-any-return]
+                return part
         part = self._cut(module, name, whole)
         packs = modes[1] and not module.training and name in module._parameters
         if packs:
@@ -156,11 +161,14 @@ class DynamicState:
             self.written.append((whole, dims, part))  # a copy: what a norm writes into it must come back
         return part
 
-    def part(self, name: str, whole: Tensor) -> Tensor:
-        """The active part of a tensor as new contiguous memory, without history."""
+    def part(self, name: str, whole: Tensor) -> Tensor | None:
+        """The active part of a tensor as new contiguous memory, without history; `None` where choices do without it."""
         dims = self.tensors.get(name, ())
         if name in self.rules:
-            part = self.rules[name].read(name, whole, dims, "slice").detach()
+            read = self.rules[name].read(name, whole, dims, "slice")
+            if read is None:
+                return None
+            part: Tensor = read.detach()
         else:
             part = cut(whole.detach(), dims)
         return part.clone(memory_format=torch.contiguous_format)

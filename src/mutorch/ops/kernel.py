@@ -98,7 +98,7 @@ class _Cropped:
         self.inner = inner
 
     def read(self, name: str, whole: Tensor, dims: Dims, mode: Mode) -> Tensor:
-        part = self.inner.read(name, whole, dims, mode)
+        part: Tensor = self.inner.read(name, whole, dims, mode)
         of_kernel = tuple((dim, extent) for dim, extent in dims if dim >= 2)
         return masked(part, of_kernel) if mode == "mask" else cut(part, of_kernel)
 
@@ -139,7 +139,7 @@ class _Transformed:
 
     def read(self, name: str, whole: Tensor, dims: Dims, mode: Mode) -> Tensor:
         if self.inner is not None:
-            part = self.inner.read(name, whole, dims, mode)
+            part: Tensor = self.inner.read(name, whole, dims, mode)
         else:
             part = masked(whole, dims) if mode == "mask" else cut(whole, dims)
         size, current = int(whole.shape[-1]), int(self.value.current_choice)

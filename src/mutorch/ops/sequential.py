@@ -36,6 +36,10 @@ class DynamicSequential(DynamicOp, nn.Sequential):
         """The modules of the sequence, whatever the depth."""
         return [module for _, module in self._pure()]
 
+    def running_modules(self) -> list[nn.Module]:
+        """Those that run now."""
+        return self.pure_modules()[: self.depth]
+
     @property
     def pure_module_nums(self) -> int:
         """How many there are."""
@@ -54,7 +58,7 @@ class DynamicSequential(DynamicOp, nn.Sequential):
             raise ChoiceError(f"a depth of {deepest} is more than the {self.pure_module_nums} modules of the sequence")
 
     def forward(self, input: Any) -> Any:
-        for _, module in self._pure()[: self.depth]:
+        for module in self.running_modules():
             input = module(input)
         return input
 

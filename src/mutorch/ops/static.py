@@ -67,7 +67,7 @@ def static_copy(module: nn.Module) -> nn.Module:
 def to_static_(model: nn.Module) -> None:
     """Make every dynamic module plain, in place; tensors that modules share stay shared."""
     found = [module for module in model.modules() if isinstance(module.__dict__.get(STATE), DynamicState)]
-    parts: dict[int, Tensor] = {}
+    parts: dict[int, Tensor | None] = {}
     plain: list[tuple[nn.Module, Plain]] = []
     for module in found:
         state: DynamicState = module.__dict__[STATE]
@@ -89,7 +89,7 @@ def extras(module: nn.Module) -> tuple[str, ...]:
     return tuple(own()) if hasattr(module, "static_op_factory") and callable(own) else ()
 
 
-def active_part(state: DynamicState, name: str, whole: Tensor) -> Tensor:
-    """The active part of a parameter or buffer as a new one of the same kind."""
+def active_part(state: DynamicState, name: str, whole: Tensor) -> Tensor | None:
+    """The active part of a parameter or buffer as a new one of the same kind; `None` where choices do without it."""
     part = state.part(name, whole)
-    return nn.Parameter(part, whole.requires_grad) if isinstance(whole, nn.Parameter) else part
+    return nn.Parameter(part, whole.requires_grad) if part is not None and isinstance(whole, nn.Parameter) else part
