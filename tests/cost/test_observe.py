@@ -25,7 +25,7 @@ def test_one_forward_counts_every_candidate_under_its_choice():
     model = nn.Sequential(block(big=nn.Linear(4, 4), none=nn.Identity()), nn.Linear(4, 1))
     seen = observe(model, X, decisions={id(model[0]): "op"})
     assert seen.flops == {((("op", "big"),), "0._candidates.big"): 32, ((), "1"): 8}
-    assert seen.reshaping == set()
+    assert not seen.reshaping
 
 
 def test_nested_candidates_are_counted_under_both_choices():
@@ -43,7 +43,7 @@ def test_nested_candidates_are_counted_under_both_choices():
 )
 def test_candidates_whose_outputs_differ_are_reported(other):
     model = block(same=nn.Identity(), other=other)
-    assert observe(model, X, decisions={id(model): "op"}).reshaping == {"op"}
+    assert observe(model, X, decisions={id(model): "op"}).reshaping.keys() == {"op"}
 
 
 def test_an_error_in_a_candidate_names_its_choice():

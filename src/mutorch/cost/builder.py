@@ -1,5 +1,6 @@
 """From observed forwards to exact tables."""
 
+import functools
 import itertools
 import math
 from collections import Counter, defaultdict
@@ -73,6 +74,8 @@ class FactorsBuilder:
         self.moving = set(self.opaque)
         self.depends: dict[Key, set[str]] = defaultdict(set)
         self._moved: set[str] = set()
+        self._shapes: dict[str, dict[int, int]] = {}
+        self._first_alike: dict[str, dict[int, int]] = {}
         self._seen: dict[tuple[tuple[str, int], ...], Observation] = {}
 
     def build(self, num_checks: int) -> dict[str, Factors]:
@@ -101,7 +104,7 @@ class FactorsBuilder:
 
     def observe(self, moved: Moved) -> Observation:
         """The costs with some decisions moved away from the base."""
-        away = {name: code for name, code in moved.items() if self._is_away(name, code)}
+        away = {name: self._alike(name, code) for name, code in moved.items() if self._is_away(name, code)}
         assignment = tuple(sorted(away.items()))
         if assignment not in self._seen:
             if len(self._seen) >= self.max_observations:
@@ -114,13 +117,35 @@ class FactorsBuilder:
                 live = LiveSizes(self.mutator.model, free, narrow=bool(cut)) if self.kept else None
                 observation = self._observe(self.opaque, live)
             self._seen[assignment] = observation
-            self.moving |= observation.reshaping
+            self._learn(observation)
         return self._seen[assignment]
+
+    def _learn(self, observation: Observation) -> None:
+        """Which decisions change what runs elsewhere, and which of their choices do not differ there."""
+        for name, shapes in observation.reshaping.items():
+            known = self._shapes.get(name, {})
+            codes = {self.space[name].index(choice): shape for choice, shape in shapes.items()}
+            both = {code: (known.get(code), shape) for code, shape in codes.items()}
+            classes = {pair: number for number, pair in enumerate(dict.fromkeys(both.values()))}
+            self._shapes[name] = {code: classes[pair] for code, pair in both.items()}
+            first = {number: code for code, number in reversed(self._shapes[name].items())}
+            base = self.base[self.index[name]]
+            first[self._shapes[name][base]] = base
+            self._first_alike[name] = {code: first[number] for code, number in self._shapes[name].items()}
+            if len(classes) > len(set(known.values())):
+                self._moved.discard(name)  # more of its choices differ than were looked at
+            self.moving.add(name)
+
+    def _alike(self, name: str, code: int) -> int:
+        """The choice to run in place of one whose output has the same shape: costs elsewhere are equal."""
+        return self._first_alike[name][code] if name in self._first_alike else code
 
     def _is_away(self, name: str, code: int) -> bool:
         """Whether a forward at the base does not show what a choice costs."""
         number = self.index[name]
-        return code in self.ones.get(number, ()) if number in self.widths else code != self.base[number]
+        if number in self.widths:
+            return code in self.ones.get(number, ())
+        return self._alike(name, code) != self.base[number]
 
     def _cost(self, key: Key, at: Moved, cut: Moved) -> tuple[Any, ...]:
         """What a key costs at a place, where some widths are cut."""
@@ -155,11 +180,11 @@ class FactorsBuilder:
         """Note what changes when one decision moves."""
         self.observe({})
         while waiting := sorted(self.moving - self._moved, key=self.index.__getitem__):
+            self._moved.update(waiting)
             for name in waiting:
                 for code in range(self.counts[self.index[name]]):
-                    if self._is_away(name, code):
+                    if self._is_away(name, code) and self._alike(name, code) == code:
                         self._note(name, {}, {name: code})
-            self._moved.update(waiting)
 
     def _note(self, name: str, before: Moved, after: Moved) -> None:
         for key in _keys(self.observe(before), self.observe(after)):
@@ -169,7 +194,11 @@ class FactorsBuilder:
     def _revealing(self, samples: Sequence[Codes]) -> list[Codes]:
         """Where decisions that hide each other are looked for: everywhere in a small space, else at ends and samples."""
         moving = sorted(self.index[name] for name in self.moving)
-        classes = [[c for c in range(self.counts[n]) if self._is_away(self.space.names[n], c)] for n in moving]
+        names = self.space.names
+        classes = [
+            [c for c in range(self.counts[n]) if self._is_away(names[n], c) and self._alike(names[n], c) == c]
+            for n in moving
+        ]
         classes = [[self.base[number], *away] for number, away in zip(moving, classes, strict=True)]
         if not samples or not moving:
             return []
@@ -218,23 +247,18 @@ class FactorsBuilder:
             depends = tuple(sorted(self.depends[key], key=self.index.__getitem__))
             grouped[key[0], depends].append(key)
         for (context, names), members in grouped.items():
-            shape = [self.counts[self.index[name]] for name in names]
-            if math.prod(shape) > self.max_observations:
-                raise self._too_many(names, f"{math.prod(shape)} forwards")
+            alike = [[self._alike(name, code) for code in range(self.counts[self.index[name]])] for name in names]
+            needed = math.prod(len(set(codes)) for codes in alike)
+            if needed > self.max_observations:
+                raise self._too_many(names, f"{needed} forwards")
             moved = tuple(self.index[name] for name in names)
             total = Amount({})
-            for codes in np.ndindex(*shape):
+            for codes in itertools.product(*map(dict.fromkeys, alike)):
                 seen: Counter[Key] = getattr(self.observe(dict(zip(names, codes, strict=True))), field)
                 cost = Amount.of(sum(seen[key] for key in members))
-                total += cost * Amount({moved: self._where(moved, codes)}) if moved else cost
+                total += cost * Amount({moved: _where(alike, codes)}) if moved else cost
             self._add(tables, [context], total)
         return Factors(self.counts, tables)
-
-    def _where(self, decisions: tuple[int, ...], codes: Sequence[int]) -> NDArray[np.int64]:
-        """1 where the decisions are `codes`, else 0."""
-        table = np.zeros([self.counts[number] for number in decisions], dtype=np.int64)
-        table[tuple(codes)] = 1
-        return table
 
     # ---- what is stored ------------------------------------------------------------------------------------------
 
@@ -311,6 +335,13 @@ class FactorsBuilder:
 def _keys(*observations: Observation) -> list[Key]:
     fields = itertools.chain.from_iterable((o.flops, o.activation_bytes) for o in observations)
     return list(dict.fromkeys(itertools.chain.from_iterable(fields)))
+
+
+def _where(alike: Sequence[Codes], codes: Codes) -> NDArray[np.int64]:
+    """1 where decisions are at choices alike to `codes`, else 0."""
+    same = [np.array(each) == code for each, code in zip(alike, codes, strict=True)]
+    table: NDArray[np.int64] = functools.reduce(np.multiply.outer, same).astype(np.int64)
+    return table
 
 
 def _is_width(mutable: BaseMutable[Any, Any]) -> bool:

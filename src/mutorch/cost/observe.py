@@ -35,13 +35,13 @@ class Observation:
         activation_bytes: by context and innermost module, the bytes of the tensors that operations made.
         uncounted: operations without a formula, and how often they ran; they count as no operations.
         reshaping: decisions whose candidates' outputs differ in shape or type, so that what follows depends on the
-            choice.
+            choice; what each choice gave, in a form that is equal where that is.
     """
 
     flops: Counter[tuple[Context, str]] = field(default_factory=Counter)
     activation_bytes: Counter[tuple[Context, str]] = field(default_factory=Counter)
     uncounted: Counter[str] = field(default_factory=Counter)
-    reshaping: set[str] = field(default_factory=set)
+    reshaping: dict[str, dict[Hashable, Any]] = field(default_factory=dict)
 
 
 def observe(
@@ -176,22 +176,24 @@ def _all_candidates(
     module: MutableModule[Any, Any], decision: str, where: _Where, observation: Observation
 ) -> Iterator[None]:
     outer: list[Context] = []
-    shapes: list[set[Any]] = []
+    shapes: list[dict[Hashable, Any]] = []
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         here = where.context
         outer.append(here)
-        shapes.append(set())
+        shapes.append({})
         for choice in module.decision_choices:
             if key(choice) != key(module.current_choice):
                 where.context = (*here, (decision, key(choice)))
-                shapes[-1].add(_shape(_run(module, decision, choice, args, kwargs)))
+                shapes[-1][key(choice)] = _shape(_run(module, decision, choice, args, kwargs))
         where.context = (*here, (decision, key(module.current_choice)))
 
     def after(_: nn.Module, __: Any, ___: Any, out: Any) -> None:
         where.context = outer.pop()
-        if shapes.pop() - {_shape(out)}:
-            observation.reshaping.add(decision)
+        seen = shapes.pop() | {key(module.current_choice): _shape(out)}
+        if len(set(seen.values())) > 1:
+            known = observation.reshaping.get(decision, {})
+            observation.reshaping[decision] = {choice: (known.get(choice), shape) for choice, shape in seen.items()}
 
     handles = [
         module.register_forward_pre_hook(before, with_kwargs=True),

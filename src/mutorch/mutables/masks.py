@@ -42,9 +42,11 @@ def as_mask(mask: Any, count: int, owner: str) -> Tensor:
 
 
 def _tensor(mask: Any, owner: str) -> Tensor:
-    if isinstance(mask, list | np.ndarray):
+    if isinstance(mask, np.ndarray) or (isinstance(mask, list) and all(np.isscalar(one) for one in mask)):
         array = np.array(mask)
-        if array.dtype.kind in "iuf" and not (isinstance(mask, list) and any(isinstance(one, bool) for one in mask)):
+        if array.dtype.kind in "iuf" and not (
+            isinstance(mask, list) and any(isinstance(one, bool | np.bool_) for one in mask)
+        ):
             return torch.from_numpy(array.astype(np.float32))
         if array.dtype.kind == "b":
             return torch.from_numpy(array)
@@ -102,6 +104,8 @@ def reduced(outputs: list[Any], reduction: str, owner: str) -> Any:
 
 def added(outputs: Sequence[Any]) -> Any:
     """The sum of outputs: tensors, or tuples, lists and dicts of them, entry by entry."""
+    if all(isinstance(output, Tensor) for output in outputs):
+        return reduce(torch.add, outputs)
     return reduce(lambda one, other: tree_map(torch.add, one, other), outputs)
 
 
