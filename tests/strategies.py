@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mutorch.errors import SpaceError
 from mutorch.mutables import DerivedMutable, MutableModule, MutableValue, OneShotMutableOP
-from mutorch.space import Decision, SearchSpace
+from mutorch.space import Decision, Operation, Ref, SearchSpace, condition, maximum, minimum, switch_case
 
 CHANNELS, SIZE = 4, 5
 
@@ -38,6 +39,64 @@ def spaces(draw, max_decisions=5, max_choices=3, nested=True):
         default, largest = draw(st.none() | st.sampled_from(choices)), draw(st.none() | st.sampled_from(choices))
         decisions.append(Decision(name, tuple(choices), default=default, largest=largest, when=tuple(when)))
     return SearchSpace(draw(st.permutations(decisions)))
+
+
+def _numbers(space):
+    """Numbers that follow the decisions of a space, nothing that fails at any choice."""
+    numeric = [d.name for d in space if all(isinstance(c, int | float) for c in d.choices)]
+    leaves = st.integers(-3, 3)
+    if numeric:
+        leaves |= st.sampled_from(numeric).map(Ref)
+    leaves |= st.sampled_from(space.decisions).map(
+        lambda d: switch_case(Ref(d.name), {_key(choice): n for n, choice in enumerate(d.choices)})
+    )
+
+    def operations(inner):
+        pairs = st.tuples(inner, inner)
+        return st.one_of(
+            pairs.map(lambda ab: ab[0] + ab[1]),
+            pairs.map(lambda ab: ab[0] - ab[1]),
+            pairs.map(lambda ab: ab[0] * ab[1]),
+            pairs.map(lambda ab: maximum(*ab)),
+            pairs.map(lambda ab: minimum(*ab)),
+            st.tuples(inner, st.sampled_from((2, 3, -2))).map(lambda ab: ab[0] // ab[1]),
+            st.tuples(inner, st.sampled_from((2, 3))).map(lambda ab: ab[0] % ab[1]),
+            inner.map(abs),
+        )
+
+    return st.recursive(leaves, operations, max_leaves=4)
+
+
+def rules(space):
+    """Expressions over the decisions of a space that are true or false."""
+    numbers = _numbers(space)
+    compare = st.sampled_from(("<", "<=", ">", ">=", "==", "!="))
+    compared = st.tuples(compare, numbers, numbers).map(lambda parts: Operation(parts[0], parts[1:]))
+    members = st.sampled_from(space.decisions).flatmap(
+        lambda d: st.lists(st.sampled_from(d.choices), max_size=2).map(lambda some: Ref(d.name).isin(some))
+    )
+
+    def logic(inner):
+        pairs = st.tuples(inner, inner)
+        return st.one_of(
+            pairs.map(lambda ab: ab[0] & ab[1]),
+            pairs.map(lambda ab: ab[0] | ab[1]),
+            st.tuples(inner, inner, inner).map(lambda abc: condition(*abc)),
+            inner.map(lambda a: ~a),
+        )
+
+    return st.recursive(compared | members, logic, max_leaves=3)
+
+
+@st.composite
+def constrained_spaces(draw, max_decisions=5, nested=True):
+    """Spaces with one to three constraints, which some architecture obeys."""
+    space = draw(spaces(max_decisions=max_decisions, nested=nested))
+    constraints = draw(st.lists(rules(space), min_size=1, max_size=3))
+    try:
+        return SearchSpace(space.decisions, constraints)
+    except SpaceError:
+        return SearchSpace(space.decisions, [~constraints[0] | constraints[0]])
 
 
 def _key(choice):

@@ -1,10 +1,11 @@
 """Decisions as plain data: what may be chosen, and the operations on a whole choice. No torch here."""
 
+from .arithmetic import Operators as Operators
 from .decision import Architecture as Architecture
 from .decision import Choice as Choice
 from .decision import Decision as Decision
 from .expression import Expression as Expression
-from .expression import Operators as Operators
+from .expression import Operation as Operation
 from .expression import Ref as Ref
 from .functions import case as case
 from .functions import condition as condition

@@ -1,173 +1,22 @@
 """Formulas over decisions as plain data: `Ref("depth") * Ref("width") <= 64`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, cast
 
-from mutorch.errors import ExpressionError, SpaceError, nearest
+from mutorch.errors import SpaceError, nearest
 
+from .arithmetic import Operators
 from .decision import Choice, plain
 from .operators import OPERATORS, UNARY
 
-E = TypeVar("E")
-"""What an operator gives: an `Expression` here, an expression over mutables above."""
 _ATOM = 99
 """Binds tighter than any operator: a name, a number, a call."""
 
 
-class Operators(Generic[E]):
-    """The operators of expressions, written once: each gives a new expression and computes nothing.
-
-    `==` stays identity, so that expressions can be keys and members; `.eq`, `.ne` and `.isin` compare. `&`, `|` and `~`
-    are logical, and the right side is only evaluated where it decides. Asking for a truth value, a number or a range is an
-    error that says what to write instead.
-    """
-
-    def _combined(self, name: str, *operands: Any) -> E:
-        """The expression of an operator; `NotImplemented` for operands that cannot be part of one."""
-        raise NotImplementedError
-
-    def __add__(self, other: object) -> E:
-        return self._combined("+", self, other)
-
-    def __radd__(self, other: object) -> E:
-        return self._combined("+", other, self)
-
-    def __sub__(self, other: object) -> E:
-        return self._combined("-", self, other)
-
-    def __rsub__(self, other: object) -> E:
-        return self._combined("-", other, self)
-
-    def __mul__(self, other: object) -> E:
-        return self._combined("*", self, other)
-
-    def __rmul__(self, other: object) -> E:
-        return self._combined("*", other, self)
-
-    def __truediv__(self, other: object) -> E:
-        return self._combined("/", self, other)
-
-    def __rtruediv__(self, other: object) -> E:
-        return self._combined("/", other, self)
-
-    def __floordiv__(self, other: object) -> E:
-        return self._combined("//", self, other)
-
-    def __rfloordiv__(self, other: object) -> E:
-        return self._combined("//", other, self)
-
-    def __mod__(self, other: object) -> E:
-        return self._combined("%", self, other)
-
-    def __rmod__(self, other: object) -> E:
-        return self._combined("%", other, self)
-
-    def __pow__(self, other: object) -> E:
-        return self._combined("**", self, other)
-
-    def __rpow__(self, other: object) -> E:
-        return self._combined("**", other, self)
-
-    def __neg__(self) -> E:
-        return self._combined("neg", self)
-
-    def __abs__(self) -> E:
-        return self._combined("abs", self)
-
-    def __round__(self, digits: int | None = None) -> E:
-        return self._combined("round", self) if digits is None else self._combined("round", self, digits)
-
-    def __floor__(self) -> E:
-        return self._combined("floor", self)
-
-    def __ceil__(self) -> E:
-        return self._combined("ceil", self)
-
-    def __lt__(self, other: object) -> E:
-        return self._combined("<", self, other)
-
-    def __le__(self, other: object) -> E:
-        return self._combined("<=", self, other)
-
-    def __gt__(self, other: object) -> E:
-        return self._combined(">", self, other)
-
-    def __ge__(self, other: object) -> E:
-        return self._combined(">=", self, other)
-
-    def eq(self, other: object) -> E:
-        """Whether both are equal; a tuple equals the list of its items."""
-        return self._checked("==", self, other)
-
-    def ne(self, other: object) -> E:
-        """Whether they differ."""
-        return self._checked("!=", self, other)
-
-    def isin(self, values: object) -> E:
-        """Whether it is one of `values`."""
-        return self._checked("in", self, list(values) if isinstance(values, set | frozenset) else values)
-
-    def __and__(self, other: object) -> E:
-        return self._combined("&", self, other)
-
-    def __rand__(self, other: object) -> E:
-        return self._combined("&", other, self)
-
-    def __or__(self, other: object) -> E:
-        return self._combined("|", self, other)
-
-    def __ror__(self, other: object) -> E:
-        return self._combined("|", other, self)
-
-    def __invert__(self) -> E:
-        return self._combined("~", self)
-
-    def __getitem__(self, item: object) -> E:
-        return self._checked("getitem", self, item)
-
-    def __bool__(self) -> bool:
-        raise self._no_value(
-            "no truth value", "combine with `&`, `|`, `~`, choose with `condition`, `minimum`, `maximum`"
-        )
-
-    def __int__(self) -> int:
-        raise self._no_value("no int value", "write `to_int(...)`")
-
-    def __float__(self) -> float:
-        raise self._no_value("no float value", "write `to_float(...)`")
-
-    def __index__(self) -> int:
-        raise self._no_value("no number to count, index or slice with", "build as many as there may be, and use some")
-
-    def __iter__(self) -> Any:
-        raise self._no_value("nothing to iterate over", "index it with `[...]`, test members with `.isin(...)`")
-
-    def _checked(self, name: str, *operands: Any) -> E:
-        """Like `_combined`, for methods: Python turns NotImplemented into a TypeError for operators only."""
-        found = self._combined(name, *operands)
-        if found is NotImplemented:
-            raise TypeError(f"{operands[-1]!r} cannot be part of an expression; plain values and expressions can")
-        return found
-
-    def _no_value(self, what: str, advice: str) -> ExpressionError:
-        return ExpressionError(
-            f"{self} is decided later and has {what} now; {advice}, or read the value in force: `.current_choice` of "
-            "a mutable, `.evaluate(architecture)` of a formula"
-        )
-
-
 class Expression(Operators["Expression"]):
-    """A formula over decisions: an operator with operands, which are formulas or plain values.
+    """A formula over decisions: a `Ref`, or an `Operation` on formulas and plain values.
 
     Made by arithmetic on `Ref`; immutable; JSON-able by `to_data`. See `Operators` for what can be written.
-
-    Args:
-        operator: a name of `OPERATORS`.
-        operands: expressions or plain values.
-
-    Errors:
-        SpaceError: an unknown operator.
-        TypeError: an operand that is neither an expression nor a plain value.
 
     Example:
         >>> area = Ref("depth") * Ref("width") + 8
@@ -179,16 +28,7 @@ class Expression(Operators["Expression"]):
         9
     """
 
-    __slots__ = ("operands", "operator")
-
-    def __init__(self, operator: str, operands: Sequence[Any]) -> None:
-        if operator not in OPERATORS:
-            raise SpaceError(f"no operator {operator!r}; {nearest(operator, OPERATORS)}")
-        for operand in operands:
-            if not _is_operand(operand):
-                raise TypeError(f"{operand!r} cannot be part of an expression; plain values and expressions can")
-        self.operator = operator
-        self.operands = tuple(operands)
+    __slots__ = ()
 
     def evaluate(self, architecture: Mapping[str, Choice]) -> Any:
         """The value where decisions are as in `architecture`, which may hold more of them.
@@ -210,18 +50,15 @@ class Expression(Operators["Expression"]):
 
     def names(self) -> tuple[str, ...]:
         """The decisions that it speaks of, in order of appearance."""
-        return tuple(
-            dict.fromkeys(name for part in self.operands if isinstance(part, Expression) for name in part.names())
-        )
+        raise NotImplementedError
 
     def renamed(self, rename: Mapping[str, str]) -> "Expression":
         """The same formula over decisions with other names."""
-        parts = [part.renamed(rename) if isinstance(part, Expression) else part for part in self.operands]
-        return Expression(self.operator, parts)
+        raise NotImplementedError
 
     def to_data(self) -> Any:
         """Plain data, JSON-able; `from_data` reads it. Tuples become lists."""
-        return {"op": self.operator, "of": [_data_of(operand) for operand in self.operands]}
+        raise NotImplementedError
 
     @staticmethod
     def from_data(data: Any) -> "Expression":
@@ -234,17 +71,101 @@ class Expression(Operators["Expression"]):
             return Ref(data["ref"])
         if isinstance(data, Mapping) and isinstance(data.get("op"), str) and isinstance(data.get("of"), list):
             parts = [Expression.from_data(part) if isinstance(part, Mapping) else part for part in data["of"]]
-            return Expression(data["op"], parts)
+            return Operation(data["op"], parts)
         raise SpaceError(f'not an expression: {data!r}; write {{"ref": name}} or {{"op": operator, "of": operands}}')
+
+    def _value(self, architecture: Mapping[str, Choice]) -> Any:
+        raise NotImplementedError
+
+    def _combined(self, name: str, *operands: Any) -> "Expression":
+        return Operation(name, operands) if all(map(_is_operand, operands)) else cast("Expression", NotImplemented)
+
+    def _binds(self) -> int:
+        """How tightly its text holds together."""
+        return _ATOM
+
+    def __repr__(self) -> str:
+        return f"Expression({self})"
+
+
+class Ref(Expression):
+    """The choice of the decision `name`, in a formula.
+
+    Example:
+        >>> Ref("op").isin(["conv3", "conv5"]).evaluate({"op": "skip"})
+        False
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        if not isinstance(name, str) or not name:
+            raise SpaceError(f"a reference needs the name of a decision, got {name!r}")
+        self.name = name
+
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def renamed(self, rename: Mapping[str, str]) -> Expression:
+        return Ref(rename.get(self.name, self.name))
+
+    def to_data(self) -> Any:
+        return {"ref": self.name}
+
+    def _value(self, architecture: Mapping[str, Choice]) -> Any:
+        return architecture[self.name]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> Any:
+        return Ref, (self.name,)
+
+
+class Operation(Expression):
+    """An operator with its operands.
+
+    Args:
+        operator: a name of `OPERATORS`.
+        operands: expressions or plain values.
+
+    Errors:
+        SpaceError: an unknown operator.
+        TypeError: an operand that is neither an expression nor a plain value.
+
+    Example:
+        >>> Operation("<=", (Ref("depth"), 3))
+        Expression(depth <= 3)
+    """
+
+    __slots__ = ("operands", "operator")
+
+    def __init__(self, operator: str, operands: Sequence[Any]) -> None:
+        if operator not in OPERATORS:
+            raise SpaceError(f"no operator {operator!r}; {nearest(operator, OPERATORS)}")
+        for operand in operands:
+            if not _is_operand(operand):
+                raise TypeError(f"{operand!r} cannot be part of an expression; plain values and expressions can")
+        self.operator = operator
+        self.operands = tuple(operands)
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(
+            dict.fromkeys(name for part in self.operands if isinstance(part, Expression) for name in part.names())
+        )
+
+    def renamed(self, rename: Mapping[str, str]) -> "Expression":
+        parts = [part.renamed(rename) if isinstance(part, Expression) else part for part in self.operands]
+        return Operation(self.operator, parts)
+
+    def to_data(self) -> Any:
+        return {"op": self.operator, "of": [_data_of(operand) for operand in self.operands]}
 
     def _value(self, architecture: Mapping[str, Choice]) -> Any:
         operator = OPERATORS[self.operator]
         if operator.lazy:
             return operator.compute(*(_Later(part, architecture) for part in self.operands))
         return operator.compute(*(p._value(architecture) if isinstance(p, Expression) else p for p in self.operands))
-
-    def _combined(self, name: str, *operands: Any) -> "Expression":
-        return Expression(name, operands) if all(map(_is_operand, operands)) else cast("Expression", NotImplemented)
 
     def _binds(self) -> int:
         return OPERATORS[self.operator].binds or _ATOM
@@ -263,48 +184,8 @@ class Expression(Operators["Expression"]):
         )
         return f"{left} {self.operator} {right}"
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self})"
-
     def __reduce__(self) -> Any:
-        return Expression, (self.operator, self.operands)
-
-
-class Ref(Expression):
-    """The choice of the decision `name`, in a formula.
-
-    Example:
-        >>> Ref("op").isin(["conv3", "conv5"]).evaluate({"op": "skip"})
-        False
-    """
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        if not isinstance(name, str) or not name:
-            raise SpaceError(f"a reference needs the name of a decision, got {name!r}")
-        self.operator, self.operands, self.name = "ref", (), name
-
-    def names(self) -> tuple[str, ...]:
-        return (self.name,)
-
-    def renamed(self, rename: Mapping[str, str]) -> Expression:
-        return Ref(rename.get(self.name, self.name))
-
-    def to_data(self) -> Any:
-        return {"ref": self.name}
-
-    def _value(self, architecture: Mapping[str, Choice]) -> Any:
-        return architecture[self.name]
-
-    def _binds(self) -> int:
-        return _ATOM
-
-    def __str__(self) -> str:
-        return self.name
-
-    def __reduce__(self) -> Any:
-        return Ref, (self.name,)
+        return Operation, (self.operator, self.operands)
 
 
 def combine(name: str, *operands: Any) -> Any:

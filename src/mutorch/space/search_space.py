@@ -1,18 +1,26 @@
 """The search space of one model: its ordered decisions, and the operations on whole architectures."""
 
-import graphlib
 import hashlib
 import json
 import math
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from random import Random
 
 from mutorch.errors import SpaceError, nearest
 
+from .conditions import assignments, parents_first
+from .constraints import Constraints, as_constraints
+from .counting import count
 from .decision import Architecture, Choice, Decision
+from .expression import Expression
 from .rng import RandomSource, as_random
+from .tied import Tied
+
+COUNTED = 1_000_000
+"""Combinations of decisions that constraints tie together, up to which a space is counted."""
+_SHOWN = 20_000
+_MUTATIONS = 20
 
 
 class SearchSpace:
@@ -22,6 +30,17 @@ class SearchSpace:
     decision inside a candidate that was not chosen does not matter; `canonical` sets such decisions to their
     defaults, and two architectures are the same subnet exactly when their canonical forms are equal.
 
+    Constraints rule architectures out: they are in no sample, grid or count. A hidden decision counts as its default in
+    them.
+
+    Args:
+        decisions: what is decided, in order.
+        constraints: expressions over decisions that must be true: `Ref("depth") * Ref("width") <= 64`.
+
+    Errors:
+        SpaceError: two decisions with one name; conditions or constraints that name what is no decision; constraints
+            that provably no architecture obeys.
+
     Example:
         >>> space = SearchSpace([Decision("op", ("conv3", "skip")), Decision("depth", (2, 3, 4))])
         >>> space.size, space.default
@@ -30,9 +49,12 @@ class SearchSpace:
         (1, 2)
         >>> space.sample(0) in space
         True
+        >>> from mutorch.space import Ref
+        >>> SearchSpace(space.decisions, [Ref("op").ne("skip") | (Ref("depth") < 4)]).size
+        5
     """
 
-    def __init__(self, decisions: Iterable[Decision]) -> None:
+    def __init__(self, decisions: Iterable[Decision], constraints: Iterable[Expression] = ()) -> None:
         self.decisions = tuple(decisions)
         self._by_name = {decision.name: decision for decision in self.decisions}
         if len(self._by_name) != len(self.decisions):
@@ -42,9 +64,15 @@ class SearchSpace:
         for decision in self.decisions:
             for parent, choice in decision.when:
                 self[parent].index(choice)
-        self._parents_first = self._sorted_by_condition()
+        self._parents_first = parents_first(self.decisions)
         self._conditional = any(decision.when for decision in self.decisions)
         self._table = [(d.name, d.choices, len(d.choices)) for d in self.decisions]
+        self._ends: dict[str, Architecture] = {}
+        self.constraints = as_constraints(constraints)
+        for constraint in self.constraints:
+            for name in constraint.names():
+                _ = self[name]
+        self._rules = Constraints(self._parents_first, self.constraints) if self.constraints else None
 
     # ---- what the space is ---------------------------------------------------------------------------------------
 
@@ -55,25 +83,48 @@ class SearchSpace:
 
     @cached_property
     def size(self) -> int:
-        """How many different subnets there are, exactly; a decision that does not matter multiplies nothing."""
-        if not self._conditional:
-            return math.prod(len(decision.choices) for decision in self.decisions)
-        return self._size_of_nested()
+        """How many different subnets there are, exactly; a decision that does not matter multiplies nothing.
+
+        Errors:
+            SpaceError: constraints tie so many decisions together that they cannot be counted.
+        """
+        if self._rules is None:
+            return self._at_most
+        for tie in self.ties:
+            combinations = count(tie.decisions)
+            if combinations > COUNTED:
+                raise SpaceError(
+                    f"the space cannot be counted: {tie} tie {len(tie.names)} decisions together, which have "
+                    f"{combinations:,} combinations, more than {COUNTED:,}; there are at most {self._at_most:,} architectures"
+                )
+        return count(self._parents_first, self.ties, 10 * COUNTED)
 
     @property
     def default(self) -> Architecture:
-        """Every decision at its default."""
-        return {decision.name: decision.default for decision in self.decisions}
+        """Every decision at its default.
+
+        Where constraints rule that out, the allowed architecture nearest to it: with the fewest other choices, of the
+        last decisions rather than the first, and these the nearest ones. `max` and `min` likewise.
+
+        Errors:
+            SpaceError: constraints so narrow that no architecture was found.
+        """
+        return self._with_all("default")
 
     @property
     def max(self) -> Architecture:
-        """Every decision at its largest choice."""
-        return {decision.name: decision.largest for decision in self.decisions}
+        """Every decision at its largest choice; where constraints rule that out, the nearest one allowed."""
+        return self._with_all("largest")
 
     @property
     def min(self) -> Architecture:
-        """Every decision at its smallest choice."""
-        return {decision.name: decision.smallest for decision in self.decisions}
+        """Every decision at its smallest choice; where constraints rule that out, the nearest one allowed."""
+        return self._with_all("smallest")
+
+    @property
+    def ties(self) -> Sequence[Tied]:
+        """The sets of decisions that constraints tie together; each is independent of all other decisions."""
+        return self._rules.tied if self._rules is not None else ()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -93,13 +144,14 @@ class SearchSpace:
             raise SpaceError(f"the space has no decision {name!r}; {nearest(name, self.names)}") from None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SearchSpace) and self.decisions == other.decisions
+        return isinstance(other, SearchSpace) and self.decisions == other.decisions and self._text == other._text
 
     def __hash__(self) -> int:
         return hash(self.decisions)
 
     def __repr__(self) -> str:
-        return f"SearchSpace({len(self)} decisions, {self.size} architectures)"
+        constraints = f"{len(self.constraints)} constraints, " if self.constraints else ""
+        return f"SearchSpace({len(self)} decisions, {constraints}{self._number('')} architectures)"
 
     # ---- is this an architecture? --------------------------------------------------------------------------------
 
@@ -109,7 +161,13 @@ class SearchSpace:
         Errors:
             SpaceError: unknown or missing decisions, with the nearest names.
             ChoiceError: a choice that its decision does not have.
+            ConstraintError: a constraint that does not hold.
         """
+        self._validate_choices(architecture)
+        if self._rules is not None:
+            self._rules.check(architecture)
+
+    def _validate_choices(self, architecture: Mapping[str, Choice]) -> None:
         if not isinstance(architecture, Mapping):
             raise SpaceError(f"an architecture is a dict from decision to choice, got {type(architecture).__name__}")
         for name in architecture:
@@ -131,9 +189,15 @@ class SearchSpace:
             and all(
                 name in architecture and decision.allows(architecture[name]) for name, decision in self._by_name.items()
             )
+            and (self._rules is None or not self._rules.broken(architecture))
         )
 
     __contains__ = contains
+
+    def broken(self, architecture: Mapping[str, Choice]) -> tuple[Expression, ...]:
+        """The constraints that `architecture` breaks; its choices must be those of the space."""
+        self._validate_choices(architecture)
+        return self._rules.broken(architecture) if self._rules is not None else ()
 
     def is_active(self, name: str, architecture: Mapping[str, Choice]) -> bool:
         """Whether decision `name` matters in `architecture`: it sits in no candidate that was not chosen."""
@@ -146,10 +210,55 @@ class SearchSpace:
     def canonical(self, architecture: Mapping[str, Choice]) -> Architecture:
         """The one spelling of this subnet: choices as the space spells them, hidden decisions at their default."""
         self.validate(architecture)
+        return self._canonical(architecture)
+
+    def _canonical(self, architecture: Mapping[str, Choice]) -> Architecture:
         return {
             name: decision.canonical(architecture[name]) if self.is_active(name, architecture) else decision.default
             for name, decision in self._by_name.items()
         }
+
+    def complete(self, partial: Mapping[str, Choice]) -> Architecture:
+        """The architecture of a sample that may leave out hidden decisions, in canonical form.
+
+        Errors:
+            SpaceError: unknown decisions, with the nearest names; a decision that matters is missing.
+            ConstraintError: a constraint that does not hold.
+
+        Example:
+            >>> inner = Decision("kernel", (3, 5), when=(("op", "conv"),))
+            >>> SearchSpace([Decision("op", ("conv", "skip")), inner]).complete({"op": "skip"})
+            {'op': 'skip', 'kernel': 3}
+        """
+        for name in partial:
+            _ = self[name]
+        found: Architecture = {}
+        for decision in self._parents_first:
+            name = decision.name
+            if name in partial:
+                found[name] = decision.canonical(partial[name])
+            elif not self.is_active(name, found):
+                found[name] = decision.default
+            else:
+                raise SpaceError(
+                    f"sample missing: decision {name!r} matters here and is not in the sample; "
+                    f"{nearest(name, decision.choices)}"
+                )
+        return self.canonical(found)
+
+    def repair(self, architecture: Mapping[str, Choice], fixed: Mapping[str, Choice] | None = None) -> Architecture:
+        """`architecture`, with as few other choices as the constraints need; itself where they are obeyed.
+
+        Args:
+            fixed: choices to keep, or to take instead of those of `architecture`.
+
+        Errors:
+            SpaceError: no architecture obeys the constraints with what is fixed, or none was found.
+        """
+        own = self._fixed(fixed)
+        found = {**architecture, **own}
+        self._validate_choices(found)
+        return found if self._rules is None else self._rules.nearest(found, own)
 
     def adapt(self, architecture: Mapping[str, Choice], *, rename: Mapping[str, str] | None = None) -> Architecture:
         """An architecture of an older version of the model: renamed, unknown decisions dropped, missing ones default.
@@ -171,18 +280,48 @@ class SearchSpace:
     # ---- new architectures ---------------------------------------------------------------------------------------
 
     def sample(self, rng: RandomSource) -> Architecture:
-        """A random architecture: each decision uniformly and independently."""
+        """A random architecture: each decision uniformly and independently.
+
+        Constraints: uniform over what they allow, unless nearly nothing is allowed of very many combinations.
+
+        Errors:
+            SpaceError: constraints so narrow that no architecture was found.
+        """
+        if self._rules is not None:
+            return self.random(rng)
         draw = as_random(rng).random
         return {name: choices[int(draw() * count)] for name, choices, count in self._table}
+
+    def random(self, rng: RandomSource, fixed: Mapping[str, Choice] | None = None) -> Architecture:
+        """Like `sample`, but what is in `fixed` keeps that choice.
+
+        Errors:
+            SpaceError, ChoiceError: `fixed` is no part of an architecture, or none obeys the constraints with it.
+        """
+        random, own = as_random(rng), self._fixed(fixed)
+        found = {name: choices[int(random.random() * count)] for name, choices, count in self._table} | own
+        if self._rules is not None:
+            self._rules.redraw(found, random, own)
+        return found
 
     def mutate(self, architecture: Mapping[str, Choice], rng: RandomSource, prob: float = 0.1) -> Architecture:
         """Another subnet near this one: each decision that matters changes with probability `prob`, at least one does.
 
-        In a space of one subnet there is no other: the same architecture comes back.
+        In a space of one subnet there is no other: the same architecture comes back. So it does where constraints allow
+        no neighbour and none of 20 mutations.
         """
         _check_probability(prob)
         random = as_random(rng)
-        child = self.canonical(architecture)
+        parent = self.canonical(architecture)
+        for _ in range(1 if self._rules is None else _MUTATIONS):
+            child = self._mutated(parent, random, prob)
+            if self._rules is None or not self._rules.broken(child):
+                return child
+        neighbours = self.neighbours(parent)
+        return random.choice(neighbours) if neighbours else parent
+
+    def _mutated(self, parent: Mapping[str, Choice], random: Random, prob: float) -> Architecture:
+        child = dict(parent)
         open_names = [d.name for d in self.decisions if len(d.choices) > 1 and self.is_active(d.name, child)]
         if not open_names:
             return child
@@ -190,7 +329,7 @@ class SearchSpace:
         for name in changed or [random.choice(open_names)]:
             others = [choice for choice in self[name].choices if choice != child[name]]
             child[name] = random.choice(others)
-        return self.canonical(child)
+        return self._canonical(child)
 
     def crossover(
         self,
@@ -199,27 +338,41 @@ class SearchSpace:
         rng: RandomSource,
         prob: float = 0.5,
     ) -> Architecture:
-        """A child of two: each decision is `second`'s with probability `prob`, else `first`'s."""
+        """A child of two: each decision is `second`'s with probability `prob`, else `first`'s.
+
+        Where the child breaks constraints, the decisions that these tie together are crossed again and, after ten times,
+        taken from one parent.
+        """
         _check_probability(prob)
         self.validate(first)
         self.validate(second)
-        draw = as_random(rng).random
-        return {name: (second if draw() < prob else first)[name] for name in self._by_name}
+        random = as_random(rng)
+        child = {name: (second if random.random() < prob else first)[name] for name in self._by_name}
+        if self._rules is not None:
+            self._rules.mend(child, first, second, random, prob)
+        return child
 
     def neighbours(self, architecture: Mapping[str, Choice]) -> list[Architecture]:
         """All subnets that differ in exactly one decision that matters."""
         center = self.canonical(architecture)
-        return [
-            self.canonical({**center, decision.name: choice})
+        changed = [
+            self._canonical({**center, decision.name: choice})
             for decision in self.decisions
             if self.is_active(decision.name, center)
             for choice in decision.choices
             if choice != center[decision.name]
         ]
+        return changed if self._rules is None else [child for child in changed if not self._rules.broken(child)]
 
-    def grid(self) -> Iterator[Architecture]:
-        """Every subnet once, in canonical form; the last decision moves fastest where none is nested."""
-        for decided in self._assignments(self._parents_first, {}):
+    def grid(self, fixed: Mapping[str, Choice] | None = None) -> Iterator[Architecture]:
+        """Every subnet once, in canonical form; the last decision moves fastest where none is nested.
+
+        Args:
+            fixed: choices to keep: only subnets that have them, or in which they are hidden.
+        """
+        own = self._fixed(fixed)
+        choices = {d.name: (own[d.name],) if d.name in own else d.choices for d in self.decisions}
+        for decided in assignments(self._parents_first, choices, self.constraints, self.is_active):
             yield {name: decided[name] for name in self._by_name}
 
     def diff(self, first: Mapping[str, Choice], second: Mapping[str, Choice]) -> dict[str, tuple[Choice, Choice]]:
@@ -256,7 +409,12 @@ class SearchSpace:
 
     def to_json(self) -> str:
         """The space as JSON text; `from_json` reads it."""
-        return json.dumps({"version": 1, "decisions": [d.to_dict() for d in self.decisions]})
+        decisions = [d.to_dict() for d in self.decisions]
+        if not self.constraints:
+            return json.dumps({"version": 1, "decisions": decisions})
+        return json.dumps(
+            {"version": 2, "decisions": decisions, "constraints": [c.to_data() for c in self.constraints]}
+        )
 
     @classmethod
     def from_json(cls, text: str) -> "SearchSpace":
@@ -269,66 +427,49 @@ class SearchSpace:
             data = json.loads(text)
         except json.JSONDecodeError as error:
             raise SpaceError(f"not a search space in JSON: {error}") from error
-        if not isinstance(data, dict) or data.get("version") != 1 or "decisions" not in data:
-            raise SpaceError(f"not a search space of version 1: {text[:80]!r}")
-        return cls(Decision.from_dict(decision) for decision in data["decisions"])
+        version = 2 if isinstance(data, dict) and "constraints" in data else 1
+        if not isinstance(data, dict) or data.get("version") != version or "decisions" not in data:
+            raise SpaceError(f"not a search space of version 1, or 2 with constraints: {text[:80]!r}")
+        constraints = [Expression.from_data(constraint) for constraint in data.get("constraints", ())]
+        return cls([Decision.from_dict(decision) for decision in data["decisions"]], constraints)
 
     def report(self) -> str:
-        """A table of the decisions for people: one line each, then the size."""
+        """A table of the decisions for people: one line each, then the constraints and the size."""
         width = max((len(name) for name in self.names), default=0)
         lines = [
             f"{d.name:<{width}}  {len(d.choices):>3}  {', '.join(str(c) for c in d.choices)}"
             + (f"  (when {' or '.join(f'{p} = {c}' for p, c in d.when)})" if d.when else "")
             for d in self.decisions
         ]
-        return "\n".join([*lines, f"{len(self)} decisions, {self.size:,} architectures"])
+        lines += [f"must hold: {constraint}" for constraint in self.constraints]
+        return "\n".join([*lines, f"{len(self)} decisions, {self._number(',')} architectures"])
 
-    # ---- conditions ----------------------------------------------------------------------------------------------
+    # ---- constraints ---------------------------------------------------------------------------------------------
 
-    def _sorted_by_condition(self) -> tuple[Decision, ...]:
-        graph = {d.name: {parent for parent, _ in d.when} for d in self.decisions}
-        try:
-            # static_order does not promise the given order among equals, so sort by depth, then position.
-            order = list(graphlib.TopologicalSorter(graph).static_order())
-        except graphlib.CycleError as error:
-            raise SpaceError(f"conditions of decisions form a cycle: {' -> '.join(error.args[1])}") from None
-        depth: dict[str, int] = {}
-        for name in order:
-            depth[name] = max((depth[parent] + 1 for parent in graph[name]), default=0)
-        return tuple(sorted(self.decisions, key=lambda decision: depth[decision.name]))
+    @cached_property
+    def _at_most(self) -> int:
+        """The size without constraints."""
+        if not self._conditional:
+            return math.prod(len(decision.choices) for decision in self.decisions)
+        return count(self._parents_first)
 
-    def _assignments(self, decisions: Sequence[Decision], decided: Any) -> Iterator[Architecture]:
-        if not decisions:
-            yield dict(decided)
-            return
-        decision, rest = decisions[0], decisions[1:]
-        active = self.is_active(decision.name, decided)
-        for choice in decision.choices if active else (decision.default,):
-            decided[decision.name] = choice
-            yield from self._assignments(rest, decided)
-        del decided[decision.name]
+    def _number(self, style: str) -> str:
+        """The size for people, where it takes no time to count."""
+        if all(tie.combinations <= _SHOWN for tie in self.ties):
+            return format(self.size, style)
+        return f"at most {format(self._at_most, style)}"
 
-    def _size_of_nested(self) -> int:
-        """Counts decision by decision; all that matters of the past is which decisions to come it has revealed."""
-        reveals: dict[tuple[str, int], frozenset[str]] = defaultdict(frozenset)
-        for decision in self.decisions:
-            for parent, choice in decision.when:
-                reveals[parent, self[parent].index(choice)] |= {decision.name}
-        # A decision comes right after the last one that may reveal it, so that few are open at a time.
-        rank: dict[str, tuple[int, ...]] = {}
-        for position, decision in enumerate(self._parents_first):
-            rank[decision.name] = (*max((rank[parent] for parent, _ in decision.when), default=()), position)
-        ways: Counter[frozenset[str]] = Counter({frozenset(): 1})
-        for decision in sorted(self.decisions, key=lambda decision: rank[decision.name]):
-            after: Counter[frozenset[str]] = Counter()
-            for revealed, count in ways.items():
-                if decision.when and decision.name not in revealed:
-                    after[revealed] += count
-                    continue
-                for number in range(len(decision.choices)):
-                    after[(revealed - {decision.name}) | reveals[decision.name, number]] += count
-            ways = after
-        return ways.total()
+    @cached_property
+    def _text(self) -> str:
+        return json.dumps([constraint.to_data() for constraint in self.constraints])
+
+    def _with_all(self, kind: str) -> Architecture:
+        if kind not in self._ends:
+            self._ends[kind] = self.repair({decision.name: getattr(decision, kind) for decision in self.decisions})
+        return dict(self._ends[kind])
+
+    def _fixed(self, fixed: Mapping[str, Choice] | None) -> Architecture:
+        return {name: self[name].canonical(choice) for name, choice in (fixed or {}).items()}
 
 
 def _check_probability(prob: float) -> None:
