@@ -1,6 +1,7 @@
 """Make any PyTorch model searchable, train it once, search it under a budget, take home a plain model."""
 
 from mutorch import errors as errors
+from mutorch import nn as nn
 from mutorch import training as training
 from mutorch.channels import depth as depth
 from mutorch.channels import register_label_rule as register_label_rule

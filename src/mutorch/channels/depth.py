@@ -8,6 +8,7 @@ from torch import nn
 
 from mutorch.errors import SpaceError, nearest
 from mutorch.mutables.depth import MutableDepth
+from mutorch.ops import DynamicSequential
 from mutorch.ops.skippable import make_skippable_
 
 from .observer import BlockCall, Observer
@@ -49,7 +50,9 @@ def make_depths_(
     model: nn.Module, observer: Observer, rules: Sequence[Depth], frozen: Sequence[str]
 ) -> list[MutableDepth]:
     """Make the blocks that the rules name skippable, in place, and give their decisions."""
-    rows = {path: row for path, row in model.named_modules() if isinstance(row, nn.Sequential | nn.ModuleList)}
+    every = {path: row for path, row in model.named_modules() if isinstance(row, nn.Sequential | nn.ModuleList)}
+    # Those that are declared dynamic have a depth of their own.
+    rows = {path: row for path, row in every.items() if not isinstance(row, DynamicSequential)}
     shortest = {path: found for path, row in rows.items() if (found := _shortest(path, row, observer)) is not None}
     made: list[MutableDepth] = []
     used: set[str] = set()

@@ -3,12 +3,15 @@
 import copy
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
 
 from mutorch.errors import SpaceError
 from mutorch.mutables import Mutable
+from mutorch.ops import DynamicState
+from mutorch.ops.dynamic import STATE
 from mutorch.utils import ExampleInputs
 
 from .atoms import Atoms
@@ -19,6 +22,7 @@ from .depth import Depth, make_depths_
 from .memories import forget_memories_
 from .observer import Observer
 from .observing import observe_labels
+from .rows import observe_at_each_depth
 from .selection import Selector, outermost, select
 from .structure import find_structure
 from .trial import ObserveError as ObserveError
@@ -91,7 +95,7 @@ def searchable(
     frozen = _frozen_modules(net, only, freeze)
     observer = Observer(Atoms())
     observer.label_parameters(net)
-    observe_labels(net, example_inputs, observer)
+    observe_at_each_depth(net, observer, partial(observe_labels, net, example_inputs, observer))
     training = _observe_training(net, example_inputs, observer)
     _tie(net, observer, tie)
     of_widths = [rule for rule in rules if isinstance(rule, Widths)]
@@ -154,6 +158,9 @@ def _frozen_modules(
     for path, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             frozen[path] = "compiled by torch.jit, whose code cannot read parts of its tensors"
+        state = vars(module).get(STATE)
+        if isinstance(state, DynamicState) and state.twins is not None:
+            frozen.setdefault(path, "its own arguments are searched for")
     if _given(only):
         kept = outermost(select(model, only, what="only"))
         for path, _ in model.named_modules():

@@ -38,10 +38,12 @@ from .op import Attr as Attr
 from .op import DynamicOp as DynamicOp
 from .op import UnfixedError as UnfixedError
 from .op import UnsupportedAttrError as UnsupportedAttrError
+from .parametrized import layer as layer
 from .patch_embed import DynamicPatchEmbed as DynamicPatchEmbed
 from .patch_embed import PatchEmbed as PatchEmbed
 from .relative_position import DynamicRelativePosition2D as DynamicRelativePosition2D
 from .relative_position import RelativePosition2D as RelativePosition2D
+from .repeat import Repeat as Repeat
 from .resizer import DynamicInputResizer as DynamicInputResizer
 from .resizer import InputResizer as InputResizer
 from .sequential import DynamicSequential as DynamicSequential
