@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mutorch.errors import ChoiceError, nearest
+from mutorch.errors import ChoiceError, FixedError, nearest
 from mutorch.space.decision import key as spelled
 
 from .chosen import ChosenInputs
@@ -73,10 +73,10 @@ class InputChoice(Mutable, DiffMutableModule[Any, Any]):
         check_reduction(reduction, self._describe())
         self.choose_from = _sources(n_candidates, choose_from, self._describe())
         self.n_candidates = len(self.choose_from)
-        if n_chosen is not None and not 0 <= n_chosen <= self.n_candidates:
+        if n_chosen is not None and not (_is_count(n_chosen) and n_chosen <= self.n_candidates):
             raise ChoiceError(
                 f"{self._describe()} has {self.n_candidates} candidates, so n_chosen is None or 0 to "
-                f"{self.n_candidates}; got {n_chosen}"
+                f"{self.n_candidates}; got {n_chosen!r}"
             )
         self.n_chosen = n_chosen
         self.reduction = reduction
@@ -157,6 +157,8 @@ class InputChoice(Mutable, DiffMutableModule[Any, Any]):
 
     @current_choice.setter
     def current_choice(self, choice: Any) -> None:
+        if self._is_fixed and not self.allows(choice):
+            raise FixedError(f"{self._describe()} is fixed to {self._kept!r}, got {choice!r}")
         if choice is not None:
             self._check_choice(choice)
             choice = self.decided(self.numbers(choice))
@@ -304,11 +306,17 @@ class InputChoice(Mutable, DiffMutableModule[Any, Any]):
 def _sources(n_candidates: int | None, choose_from: Sequence[str] | None, owner: str) -> list[str]:
     if choose_from is None and n_candidates is None:
         raise ChoiceError(f"{owner} needs n_candidates or choose_from, got neither")
-    if isinstance(choose_from, str):
-        raise ChoiceError(f"{owner} takes choose_from as a list of keys, got the string {choose_from!r}")
+    if isinstance(choose_from, str | set | frozenset):
+        raise ChoiceError(f"{owner} takes choose_from as a list of keys, in order; got {choose_from!r}")
+    if n_candidates is not None and not _is_count(n_candidates):
+        raise ChoiceError(f"{owner} has a number of candidates, got n_candidates={n_candidates!r}; expected at least 1")
     found = [NO_KEY] * (n_candidates or 0) if choose_from is None else list(choose_from)
     if n_candidates is not None and n_candidates != len(found):
         raise ChoiceError(f"{owner} has n_candidates={n_candidates}, expected the {len(found)} of choose_from")
     if not found:
         raise ChoiceError(f"{owner} has n_candidates=0, expected at least 1")
     return found
+
+
+def _is_count(number: Any) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and number >= 0

@@ -71,6 +71,7 @@ class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
         self.names: list[str] = []
         self._children: dict[str, str] = {}
         self._kept: Label | None = None
+        self._fixed_mask: list[bool] | None = None
         self._by_label: dict[Label, str] = {}
         for name, module in _named(op_candidates, self._describe()):
             self._add(name, module)
@@ -88,6 +89,16 @@ class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
     def choices(self) -> list[Label]:
         """The labels of the candidates, in order; after fixing, of the one that is left."""
         return list(self._by_label)
+
+    @property
+    def decision_choices(self) -> list[Label]:
+        """`choices`, those whose modules were dropped left out."""
+        return list(self.candidates)
+
+    @property
+    def is_decision(self) -> bool:
+        """Unless all candidates were dropped: then it gives `None`, for good."""
+        return bool(self.candidates)
 
     def candidate_at(self, child: str) -> Any:
         return next((label for label, name in self._by_label.items() if name == child), None)
@@ -131,12 +142,12 @@ class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
         gone = self.names[index] if isinstance(index, slice) else [self._name_at(index)]
         if len(gone) == len(self.names):
             raise ChoiceError(f"{self._describe()} cannot lose all candidates: {', '.join(self.names)}")
+        current = None if self._current_choice is None else self._by_label[self._current_choice]
         for name in gone:
             self.names.remove(name)
             del self._modules[self._children.pop(name)]
         self._relabel()
-        if self._current_choice is not None and not self.allows(self._current_choice):
-            self._current_choice = None
+        self._current_choice = None if current is None else self.candidate_at(current)  # positions moved, it did not
         tick()
 
     def drop(self, names: Sequence[str]) -> None:
@@ -222,6 +233,7 @@ class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
         self._check_not_fixed()
         chosen = self._own(chosen)
         child = self._by_label[chosen]
+        self._fixed_mask = self._mask(chosen).tolist()
         for name in [name for name in self.names if self._children[name] != child]:
             self.names.remove(name)
             del self._modules[self._children.pop(name)]
@@ -242,13 +254,22 @@ class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
 
     def _own(self, choice: Any) -> Label:
         """A choice as it is spelled here: `"1"` for the candidate of that name gives 1 where positions are labels."""
-        if isinstance(choice, str) and choice not in self._by_label and choice in self._children:
-            return self.choices[self.names.index(choice)]
-        if isinstance(choice, list | bool) or choice not in self._by_label:
-            raise ChoiceError(f"{self._describe()} has no choice {choice!r}; {nearest(choice, self.choices)}")
-        return choice  # type: ignore[no-any-return]
+        labels = self.choices
+        if isinstance(choice, str) and choice not in labels and choice in self._children:
+            choice = labels[self.names.index(choice)]
+        if isinstance(choice, bool) or choice not in labels:
+            raise ChoiceError(f"{self._describe()} has no choice {choice!r}; {nearest(choice, labels)}")
+        label = labels[labels.index(choice)]  # 1.0 finds 1
+        if self._modules[self._by_label[label]] is None:
+            raise ChoiceError(
+                f"{self._describe()} has lost its candidate {label!r}: an architecture was applied that leaves it out; "
+                f"left: {list(self.candidates)}"
+            )
+        return label
 
     def _mask(self, choice: Any) -> Tensor:
+        if self._fixed_mask is not None:
+            return torch.tensor(self._fixed_mask)
         return one_hot([self.choices.index(choice)], len(self.names))
 
     # ---- computing -----------------------------------------------------------------------------------------------

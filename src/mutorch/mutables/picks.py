@@ -61,9 +61,11 @@ class Some(Picks):
     def sample(self, probabilities: Sequence[float], random: Random) -> list[int]:
         left, drawn = list(probabilities), []
         for _ in range(min(self.count, len(left))):
-            (number,) = random.choices(range(len(left)), left)
+            # What is left may be nothing, as floats have it: then all that is left is alike.
+            waiting = [number for number in range(len(left)) if number not in drawn]
+            weights = [left[number] for number in waiting]
+            (number,) = random.choices(waiting, weights if any(weights) else None)
             drawn.append(number)
-            left[number] = 0.0
         return sorted(drawn)
 
     def log_probability(self, logits: Tensor, numbers: Sequence[int]) -> Tensor:

@@ -7,12 +7,14 @@ from .arch_params import NoArchParamsError as NoArchParamsError
 from .base_mutator import BaseMutator as BaseMutator
 from .channel_mutator import ChannelMutator as ChannelMutator
 from .darts_mutator import DartsMutator as DartsMutator
+from .enas_mutator import EnasMutator as EnasMutator
 from .fixed_architecture import FixedArchitecture as FixedArchitecture
 from .fixed_architecture import apply_fixed_architecture as apply_fixed_architecture
 from .groups import CustomGroups as CustomGroups
 from .groups import Place as Place
 from .groups import find_places as find_places
 from .groups import group as group
+from .groups import tell_paths as tell_paths
 from .groups import walk as walk
 from .mask_mutator import MaskMutator as MaskMutator
 from .mutable_tree import StructuredMutableTreeNode as StructuredMutableTreeNode

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mutorch.errors import BindError, MutorchError, StateError, nearest
+from mutorch.errors import BindError, FixedError, MutorchError, StateError, nearest
 from mutorch.mutables import BaseMutable, DerivedMutable, InputChoice, LayerChoice, Mutable, MutableScope
 from mutorch.mutables.inputs import NO_KEY
 from mutorch.space import SearchSpace
@@ -112,7 +112,7 @@ class BaseMutator(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "model":
-            raise AttributeError(f"a {type(self).__name__} belongs to one model; make another one of the other model")
+            raise FixedError(f"a {type(self).__name__} belongs to one model; make another one of the other model")
         super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -137,6 +137,11 @@ def _check(mutables: list[Mutable], mutator: BaseMutator) -> None:
                 )
         assert mutable.key is not None  # it was told where it stands
         other = known.setdefault(mutable.key, mutable)
+        if other.alias != mutable.alias:
+            raise BindError(
+                f"key {mutable.key!r} was given to the {type(other if other.alias else mutable).__name__} at "
+                f"{other.name if other.alias else mutable.name!r}, and is the path of another mutable; rename the key"
+            )
         if other is not mutable and _kind(other) != _kind(mutable):
             raise BindError(
                 f"key {mutable.key!r} is shared by a {type(other).__name__} at {other.name!r} with {_kind(other)[1]} and a "

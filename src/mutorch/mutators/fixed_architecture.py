@@ -36,7 +36,7 @@ class FixedArchitecture(MaskMutator):
         except Exception:
             self.unbind()
             raise
-        self._renamed: list[tuple[str, str]] = []
+        self._renamed: dict[str, str] = {}
         self._dropped: list[str] = []
 
     def sample_search(self) -> dict[str, Tensor]:
@@ -48,14 +48,19 @@ class FixedArchitecture(MaskMutator):
     def replace_layer_choice(self) -> None:
         """Put the chosen candidate in the place of each `LayerChoice` that takes exactly one, with weight 1.
 
-        All references to the choice are replaced. One that takes several, or gives its mask, stays; what its mask leaves out
-        for good (`False`, not the weight 0.0) is removed. `state_dict` keys change: see `carry_over`.
+        All references to the choice are replaced. One that takes several, gives its mask, or is the whole model, stays; what
+        its mask leaves out for good (`False`, not the weight 0.0) is removed. `state_dict` keys change: see `carry_over`.
         """
-        for path, parent in list(self.model.named_modules()):
-            for name in list(parent._modules):
-                child = parent._modules[name]
-                if isinstance(child, LayerChoice):
-                    parent._modules[name] = self._replacement(child, f"{path}.{name}".lstrip("."))
+        places = [
+            (f"{path}.{name}".lstrip("."), parent, name, child)
+            for path, parent in self.model.named_modules(remove_duplicate=False)
+            for name, child in parent._modules.items()
+            if isinstance(child, LayerChoice)
+        ]
+        for path, parent, name, child in places:
+            parent._modules[name] = self._replacement(child, path)
+        if isinstance(self.model, LayerChoice):
+            self._without_unused(self.model, "")
 
     def carry_over(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A `state_dict` of the model before `replace_layer_choice` as the model reads it now: same weights, new keys."""
@@ -63,28 +68,33 @@ class FixedArchitecture(MaskMutator):
         for key, value in state.items():
             if any(key.startswith(f"{prefix}.") for prefix in self._dropped):
                 continue
-            for before, after in reversed(self._renamed):  # what is inside first: paths are those from before
+            for before in sorted(
+                self._renamed, key=len, reverse=True
+            ):  # what is inside first: paths are those from before
                 if key.startswith(f"{before}."):
-                    key = after + key.removeprefix(before)
+                    key = self._renamed[before] + key.removeprefix(before)
             found[key] = value
         return found
 
     def _replacement(self, choice: LayerChoice, path: str) -> nn.Module:
         mask = self._masks[str(choice.key)]
         taken = mask.nonzero().flatten().tolist()
-        children = {name: choice._children[name] for name in choice.names}
+        if len(taken) != 1 or mask[taken[0]] != 1 or choice.return_mask or choice.reduction == "none":
+            return self._without_unused(choice, f"{path}.")
+        name = choice.names[taken[0]]
+        self._dropped += [f"{path}.{choice._children[other]}" for other in choice.names if other != name]
+        inside = f"{path}.{choice._children[name]}"
+        self._renamed[inside] = path
+        module: nn.Module = choice[name]
+        return self._replacement(module, inside) if isinstance(module, LayerChoice) else module
+
+    def _without_unused(self, choice: LayerChoice, prefix: str) -> LayerChoice:
+        mask = self._masks[str(choice.key)]
         if mask.dtype == torch.bool:
             gone = [name for number, name in enumerate(choice.names) if not mask[number]]
-            self._dropped += [f"{path}.{children[name]}" for name in gone]
-        if len(taken) != 1 or mask[taken[0]] != 1 or choice.return_mask or choice.reduction == "none":
-            if mask.dtype == torch.bool:
-                choice.drop([choice.names[number] for number in range(len(choice)) if not mask[number]])
-            return choice
-        name = choice.names[taken[0]]
-        self._dropped += [f"{path}.{children[other]}" for other in choice.names if other != name]
-        self._renamed.append((f"{path}.{children[name]}", path))
-        module: nn.Module = choice[name]
-        return self._replacement(module, f"{path}.{children[name]}") if isinstance(module, LayerChoice) else module
+            self._dropped += [f"{prefix}{choice._children[name]}" for name in gone]
+            choice.drop(gone)
+        return choice
 
     def _decoded(self, fixed_arc: Mapping[str, Any], strict: bool) -> dict[str, Tensor]:
         choosers = {str(mutable.key): mutable for mutable in self.choosers}

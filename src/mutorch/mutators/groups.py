@@ -154,10 +154,13 @@ def walk(
 
 
 def tell_paths(model: nn.Module) -> None:
-    """Tell every `Mutable` where it stands; one that stands at several places, the first."""
+    """Tell every `Mutable` where it stands; one that stands at several places, the first.
+
+    One that a mutator with callbacks decides was told already: its keys stay while that one does.
+    """
     told: set[int] = set()
     for path, module, _ in walk(model):
-        if isinstance(module, Mutable) and id(module) not in told:
+        if isinstance(module, Mutable) and module.mutator is None and id(module) not in told:
             told.add(id(module))
             module.found_at(path)
 

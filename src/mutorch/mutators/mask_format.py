@@ -64,7 +64,8 @@ def decode(mutable: Chooser, value: Any) -> Tensor:
 def _plain(value: Any) -> list[Any]:
     if isinstance(value, Tensor | np.ndarray | np.generic):
         value = value.tolist()
-    return list(value) if isinstance(value, list | tuple) else [value]
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    return [item.item() if isinstance(item, Tensor | np.generic) and item.ndim == 0 else item for item in items]
 
 
 def _position(mutable: Chooser, item: Any, value: Any) -> int:

@@ -12,7 +12,7 @@ from mutorch.mutables import InputChoice, LayerChoice, Mutable
 from mutorch.mutables.inputs import value_of
 from mutorch.mutables.masks import as_mask, reduced, select
 
-from .base_mutator import BaseMutator
+from .base_mutator import BaseMutator, CallbackError
 from .mask_format import choice_of, encode, missing_and_unexpected
 
 Masks = Mapping[str, Any]
@@ -52,12 +52,12 @@ class MaskMutator(BaseMutator):
     @abstractmethod
     def sample_search(self) -> Masks:
         """The masks of one step of a search, for every key of `choosers`."""
-        raise NotImplementedError(f"{type(self).__name__} needs sample_search()")
+        raise CallbackError(f"{type(self).__name__} needs sample_search()")
 
     @abstractmethod
     def sample_final(self) -> Masks:
         """The masks of the final architecture, for every key of `choosers`."""
-        raise NotImplementedError(f"{type(self).__name__} needs sample_final()")
+        raise CallbackError(f"{type(self).__name__} needs sample_final()")
 
     @property
     def choosers(self) -> Iterator[LayerChoice | InputChoice]:

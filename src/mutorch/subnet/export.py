@@ -12,9 +12,17 @@ from torch.utils._pytree import tree_leaves
 
 from mutorch.channels.searchable import SEARCH
 from mutorch.errors import ExportError
-from mutorch.mutables import BaseMutable, DerivedMutable, DiffMutableModule, MutableModule, MutableScope, find_sources
+from mutorch.mutables import (
+    BaseMutable,
+    DerivedMutable,
+    DiffMutableModule,
+    Mutable,
+    MutableModule,
+    MutableScope,
+    find_sources,
+)
 from mutorch.mutables.base import HELD
-from mutorch.mutators import CustomGroups, Mutator, group, unwrap
+from mutorch.mutators import BaseMutator, CustomGroups, Mutator, group, tell_paths, unwrap
 from mutorch.ops import DynamicOp, DynamicSequential
 from mutorch.ops.dynamic import dynamic_modules
 from mutorch.ops.skippable import is_skipped, make_unskippable_
@@ -71,6 +79,12 @@ def export(
         learning = [name for name, members in groups.items() if _is_learning(members[0])]
         if learning:
             raise ExportError(f"{learning[0]!r} has no choice yet, it is being learned; give mutator.argmax()")
+        masked = {name: _by_mask(members[0]) for name, members in groups.items() if _by_mask(members[0])}
+        for name, decider in masked.items():
+            raise ExportError(
+                f"{name!r} has no choice: a {decider} decides it, by a mask that takes several candidates, or none yet; give "
+                "an architecture, such as its export()"
+            )
         architecture = {name: space[name].default if choice is None else choice for name, choice in current.items()}
     chosen = space.canonical(architecture)
     choices = {id(mutable): chosen[name] for name, mutables in groups.items() for mutable in mutables}
@@ -100,6 +114,12 @@ def _record(space: SearchSpace, architecture: Architecture, custom_groups: Custo
 
 def _is_learning(mutable: BaseMutable[Any, Any]) -> bool:
     return isinstance(mutable, DiffMutableModule) and mutable.current_choice is None and mutable.arch_param is not None
+
+
+def _by_mask(mutable: BaseMutable[Any, Any]) -> str:
+    """The class of the mutator with callbacks that decides something which is no choice; empty without one."""
+    open_ = isinstance(mutable, Mutable) and mutable.mutator is not None and mutable.current_choice is None
+    return type(mutable.mutator).__name__ if isinstance(mutable, Mutable) and open_ else ""
 
 
 class _Exporter:
@@ -135,6 +155,7 @@ class _Exporter:
                 module.__dict__.pop(name, None)
             make_unskippable_(module)
         leave_(exported)
+        tell_paths(exported)  # scopes, which are called without a mutator from now on
         for row, name in gone:
             del self._memo[id(row)]._modules[name]
         return exported
@@ -189,7 +210,13 @@ class _Exporter:
             return
         self._entered.add(id(module))
         self._enter_attributes(module)
-        if isinstance(module, MutableModule):
+        if isinstance(module, BaseMutator):
+            self._memo[id(module)] = None
+        elif isinstance(module, MutableModule):
+            if id(module) not in self._choices:
+                raise ExportError(
+                    f"{type(module).__name__} with choices {list(module.choices)} takes none of them; leave it out"
+                )
             if module._forward_hooks or module._forward_pre_hooks:
                 warnings.warn(
                     f"the hooks on {type(module).__name__} with choices {list(module.choices)} do not go along: in the "
