@@ -39,7 +39,7 @@ class InputChoice(Mutable, DiffMutableModule[Any, Any]):
         choose_from: for each input the key of what makes it, an earlier `LayerChoice`, `InputChoice` or `MutableScope`, or
             `NO_KEY`. Mutators may use it; a dict of inputs is read by it.
         n_chosen: how many are taken. `None`: any number, and none of them too, which gives `None`.
-        reduction, return_mask, key, relaxation: as of a `LayerChoice`.
+        reduction, return_mask, key, label, relaxation: as of a `LayerChoice`.
 
     Errors:
         ChoiceError: numbers that do not fit together (also `AssertionError`).
@@ -67,9 +67,10 @@ class InputChoice(Mutable, DiffMutableModule[Any, Any]):
         return_mask: bool = False,
         key: str | None = None,
         *,
+        label: str | None = None,
         relaxation: Relaxation | None = None,
     ) -> None:
-        super().__init__(key, relaxation=relaxation)
+        super().__init__(key, label=label, relaxation=relaxation)
         check_reduction(reduction, self._describe())
         self.choose_from = _sources(n_candidates, choose_from, self._describe())
         self.n_candidates = len(self.choose_from)

@@ -36,7 +36,7 @@ class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
         reduction: what becomes of several outputs: `"sum"`, `"mean"` (over their number), `"concat"` (along dimension 1),
             or `"none"` (their list). One output stays as it is, and none gives `None`.
         return_mask: whether `forward` gives a pair, of which the second is the mask.
-        key: see `Mutable`.
+        key, label: see `Mutable`.
         relaxation: how candidates are mixed while the choice is learned; see `DiffMutableModule`.
 
     Errors:
@@ -62,9 +62,10 @@ class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
         return_mask: bool = False,
         key: str | None = None,
         *,
+        label: str | None = None,
         relaxation: Relaxation | None = None,
     ) -> None:
-        super().__init__(key, relaxation=relaxation)
+        super().__init__(key, label=label, relaxation=relaxation)
         check_reduction(reduction, self._describe())
         self.reduction = reduction
         self.return_mask = return_mask

@@ -3,7 +3,7 @@
 import warnings
 from typing import Any
 
-from mutorch.errors import StateError, UndecidedError
+from mutorch.errors import ChoiceError, StateError, UndecidedError
 
 from .base import BaseMutable
 
@@ -20,6 +20,7 @@ class Mutable(BaseMutable[Any, Any]):
 
     Args:
         key: a string; anything else is converted, with a warning.
+        label: the same, as later versions of the seed's library call it.
 
     Example:
         >>> from mutorch.mutables import LayerChoice, MutableScope
@@ -31,7 +32,10 @@ class Mutable(BaseMutable[Any, Any]):
         True
     """
 
-    def __init__(self, key: Any = None, **kwargs: Any) -> None:
+    def __init__(self, key: Any = None, *, label: str | None = None, **kwargs: Any) -> None:
+        if key is not None and label is not None and key != label:
+            raise ChoiceError(f"key and label name one thing, expected one of them; got {key!r} and {label!r}")
+        key = label if key is None else key
         if key is not None and not isinstance(key, str):
             warnings.warn(f"key {key!r} is no string and was converted to {str(key)!r}", stacklevel=3)
             key = str(key)
