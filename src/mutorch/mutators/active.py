@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from torch import nn
 
 from mutorch.mutables import MutableModule
-from mutorch.ops import DynamicSequential
+from mutorch.ops import DynamicSequential, DynamicState
+from mutorch.ops.dynamic import STATE
 
 
 def active_modules(model: nn.Module) -> Iterator[nn.Module]:
@@ -40,5 +41,17 @@ def active_modules(model: nn.Module) -> Iterator[nn.Module]:
 
 def inactive_parameters(model: nn.Module) -> list[nn.Parameter]:
     """The parameters that no module on the current path holds."""
-    active = {id(p) for module in active_modules(model) for p in module._parameters.values()}
+    active = active_parameters(model)
     return [parameter for parameter in model.parameters() if id(parameter) not in active]
+
+
+def active_parameters(model: nn.Module) -> set[int]:
+    """The ids of the parameters that modules on the current path compute with, or with a part of."""
+    active: set[int] = set()
+    for module in active_modules(model):
+        state = module.__dict__.get(STATE)
+        rules = state.rules if isinstance(state, DynamicState) else ()
+        for name, parameter in module._parameters.items():
+            if name not in rules or getattr(module, name) is not None:  # choices may do without it
+                active.add(id(parameter))
+    return active

@@ -174,8 +174,8 @@ class DynamicState:
         return part.clone(memory_format=torch.contiguous_format)
 
     def values(self, module: nn.Module) -> dict[str, Any]:
-        """The attributes that follow sizes, as plain values."""
-        sizes = {name: self.size(name, module.__dict__[name], "slice") for name in self.sizes}
+        """The attributes that follow sizes, as plain values of their own."""
+        sizes = {name: copy.deepcopy(self.size(name, module.__dict__[name], "slice")) for name in self.sizes}
         return {**sizes, **{name: {} for name in self.memories}}
 
     def _masked(self, module: nn.Module, name: str, whole: Tensor, dims: Dims) -> Tensor:

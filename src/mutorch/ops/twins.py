@@ -107,9 +107,16 @@ class Twins:
                 return args, kwargs
         raise ChoiceError(
             f"{self.cls.__name__} has no largest layer: no combination of the largest and smallest values of "
-            f"{_listed(self.arguments.mutables)} builds one that all others are parts of; at {self._now_as_text()}, "
-            f"{next(filter(None, (_fault(known[-1], one) for one in known)), 'tensors have other shapes')}"
+            f"{_listed(self.arguments.mutables)} builds one that all others are parts of; {self._unlike(known)}"
         )
+
+    def _unlike(self, known: list[Blueprint]) -> str:
+        """Two layers that are no parts of one another."""
+        for one in known:
+            faults = _fault(known[-1], one), _fault(one, known[-1])
+            if None not in faults:
+                return f"{self._text(one)} is no part of {self._text(known[-1])}: {faults[0]}"
+        return "tensors have other shapes"
 
     def _compare(self, one: Blueprint) -> None:
         """Note what of the largest layer is not the same in another one."""
@@ -154,9 +161,9 @@ class Twins:
             try:
                 self._built[text] = self._build(args, kwargs)
             except Exception as error:
+                cause = str(error) if isinstance(error, ChoiceError) else f"{type(error).__name__}: {error}"
                 raise ChoiceError(
-                    f"{text} cannot be built: {type(error).__name__}: {error}; its arguments are decided by "
-                    f"{_listed(self.arguments.mutables)}"
+                    f"{text} cannot be built: {cause}; its arguments are decided by {_listed(self.arguments.mutables)}"
                 ) from error
         return self._built[text]
 
@@ -183,7 +190,7 @@ class Twins:
         for path, part in self.whole.items() if fault is None else ():
             fault = fault or self._fault_of_part(path, part, one[path])
         if fault is not None:
-            raise ChoiceError(f"{self._now_as_text()} is no part of the largest {self.cls.__name__}: {fault}")
+            raise ChoiceError(f"{self._text(one)} is no part of the largest {self.cls.__name__}: {fault}")
 
     def _fault_of_part(self, path: str, part: Part, other: Part) -> str | None:
         unknown = differing(part, other) - self.attributes[path]
@@ -206,8 +213,9 @@ class Twins:
                 )
         return None
 
-    def _now_as_text(self) -> str:
-        return call_as_text(self.cls, *self.arguments.now())
+    def _text(self, one: Blueprint) -> str:
+        """The call that builds a layer."""
+        return next(text for text, built in self._built.items() if built is one)
 
     # ---- copies ------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """From a supernet and an architecture to a new plain model."""
 
 import copy
+import json
 import types
 import warnings
 from collections.abc import Iterable, Mapping
@@ -177,13 +178,16 @@ class _Exporter:
             for name in (SEARCH, HELD):
                 if name in vars(module):
                     self._memo[id(vars(module)[name])] = None
-        left_out = [f"{row}.{name}".lstrip(".") for row, names in self.removed.items() for name in names]
         enter_parts(model.modules(), self._memo)
-        for path, module, state in dynamic_modules(model):
+        for path, module, _ in dynamic_modules(model):
             if isinstance(module, DynamicSequential) and module.depth < len(module):
                 self.removed[path] = [name for name in module.extras() if name.isdigit()]
+        left_out = [f"{row}.{name}".lstrip(".") for row, names in self.removed.items() for name in names]
+        for path, module, state in dynamic_modules(model):
             values = self._memo[id(state)].values
-            changed = {name: value for name, value in values.items() if value != module.__dict__[name]}
+            changed = {
+                name: value for name, value in values.items() if value != module.__dict__[name] and _is_plain(value)
+            }
             if changed and not any(path == block or path.startswith(f"{block}.") for block in left_out):
                 self.resized[path] = changed
 
@@ -258,6 +262,15 @@ def _plain_value(mutable: BaseMutable[Any, Any]) -> nn.Module:
         except (AttributeError, RuntimeError):  # it has none
             continue
     return plain
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a file can hold a value."""
+    try:
+        json.dumps(value)
+    except TypeError:  # the function that a choice of a name stands for, say
+        return False
+    return True
 
 
 def _check_plain(model: nn.Module) -> None:

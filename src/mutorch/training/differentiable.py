@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 
 from mutorch.errors import ConfigError
 from mutorch.mutables import Relaxation
-from mutorch.mutators import Mutator, active_modules
+from mutorch.mutators import Mutator, active_parameters
 from mutorch.space import random_at
 
 from .steps import LossFunction, find_ddp, zero_of
@@ -223,7 +223,7 @@ def policy_step(
 def _weights_backward(net: nn.Module, mutator: Mutator, loss_fn: LossFunction, backward: Backward) -> Tensor:
     ddp = find_ddp(net)
     parameters = mutator.weight_parameters()
-    active = {id(p) for module in active_modules(mutator.model) for p in module._parameters.values()}
+    active = active_parameters(mutator.model)
     idle = [p for p in parameters if id(p) not in active]
     # What does not compute keeps its gradient as it is: none, where it was zeroed.
     kept = [None if p.grad is None or not p.grad.any() else p.grad.clone() for p in idle] if idle else []

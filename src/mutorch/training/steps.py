@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mutorch.errors import StateError
-from mutorch.mutators import Mutator, active_modules
+from mutorch.mutators import Mutator, active_parameters
 from mutorch.space import Architecture
 
 from .architectures import single_path, strict_fair
@@ -96,7 +96,7 @@ def path_step(
     losses = []
     for number, architecture in enumerate(architectures):
         mutator.set_choices(architecture)
-        on_path = {id(p) for module in active_modules(mutator.model) for p in module._parameters.values()}
+        on_path = active_parameters(mutator.model)
         used |= on_path
         is_last = number == len(architectures) - 1
         # DDP reduces once, in the last backward, which therefore has to reach every parameter.
