@@ -22,6 +22,10 @@ from .darts_settings import darts_network as darts_network
 from .darts_settings import darts_setting as darts_setting
 from .drop_path import DropPath as DropPath
 from .drop_path import set_drop_path_rate_ as set_drop_path_rate_
+from .enas_macro import EnasMacro as EnasMacro
+from .enas_macro import enas_macro_candidates as enas_macro_candidates
+from .enas_micro import EnasMicro as EnasMicro
+from .enas_micro import enas_micro_candidates as enas_micro_candidates
 from .factorized_reduce import FactorizedReduce as FactorizedReduce
 from .identity import Identity as Identity
 from .image_classifier import ImageClassifier as ImageClassifier

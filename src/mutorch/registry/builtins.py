@@ -17,6 +17,7 @@ MODEL_MODULES = {
     "MutableValue": "mutorch.mutables",
     "OneShotMutableValue": "mutorch.mutables",
     "ValueChoice": "mutorch.mutables",
+    "Require": "mutorch.mutables",
     "SimpleMutableChannel": "mutorch.mutables",
     "SequentialMutableChannel": "mutorch.mutables",
     "SquentialMutableChannel": "mutorch.mutables",
@@ -78,6 +79,8 @@ MODEL_MODULES = {
     "NB201Conv": "mutorch.models",
     "NB201AvgPool": "mutorch.models",
     "NB201Net": "mutorch.models",
+    "EnasMacro": "mutorch.models",
+    "EnasMicro": "mutorch.models",
 }
 """Class name -> the module that has it. The module is imported when the class is first built."""
 
