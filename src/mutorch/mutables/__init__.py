@@ -4,6 +4,7 @@ from .base import CHOICE_TYPE as CHOICE_TYPE
 from .base import CHOSEN_TYPE as CHOSEN_TYPE
 from .base import BaseMutable as BaseMutable
 from .candidates import build_candidates as build_candidates
+from .cell import Cell as Cell
 from .channel import BaseMutableChannel as BaseMutableChannel
 from .channel_container import MutableChannelContainer as MutableChannelContainer
 from .chosen import ChosenInputs as ChosenInputs
@@ -53,6 +54,7 @@ from .relaxation import TopK as TopK
 from .relaxation import TwoPaths as TwoPaths
 from .relaxation import gumbel_noise as gumbel_noise
 from .relaxation import top_paths as top_paths
+from .require import Require as Require
 from .sequential_channel import SequentialMutableChannel as SequentialMutableChannel
 from .sequential_channel import SquentialMutableChannel as SquentialMutableChannel
 from .simple_channel import SimpleMutableChannel as SimpleMutableChannel

@@ -32,7 +32,7 @@ class InputChoice(Mutable, DiffMutableModule[Any, Any]):
     computed, neither here nor in the exported model.
 
     In an architecture the choice is the label of the input taken, or a list of labels if `n_chosen` is not 1 (of any number
-    of inputs a single one is spelled alone, too). Labels are the names of `choose_from` if no two are equal, else positions.
+    of inputs a single one is spelled alone, too). Labels are the names of `choose_from` if there are any and no two are equal, else positions.
 
     Args:
         n_candidates: how many inputs there are; as many as `choose_from` has, unless given.
@@ -40,6 +40,10 @@ class InputChoice(Mutable, DiffMutableModule[Any, Any]):
             `NO_KEY`. Mutators may use it; a dict of inputs is read by it.
         n_chosen: how many are taken. `None`: any number, and none of them too, which gives `None`.
         reduction, return_mask, key, label, relaxation: as of a `LayerChoice`.
+
+    Attributes:
+        is_read_elsewhere: set it where the model does other things than use the output, by what is chosen; costs of what
+            depends on it are then found by running every choice.
 
     Errors:
         ChoiceError: numbers that do not fit together (also `AssertionError`).
@@ -82,6 +86,7 @@ class InputChoice(Mutable, DiffMutableModule[Any, Any]):
         self.n_chosen = n_chosen
         self.reduction = reduction
         self.return_mask = return_mask
+        self.is_read_elsewhere = False
         self._kept: Any = None
         self._positions: dict[Any, tuple[int, ...]] = {}
 
@@ -90,7 +95,7 @@ class InputChoice(Mutable, DiffMutableModule[Any, Any]):
     @property
     def choices(self) -> list[str | int]:
         """The labels of the inputs, in order."""
-        distinct = len(set(self.choose_from)) == self.n_candidates
+        distinct = len(set(self.choose_from)) == self.n_candidates and self.choose_from != [NO_KEY]
         return [*self.choose_from] if distinct else [*range(self.n_candidates)]
 
     @property
@@ -137,8 +142,8 @@ class InputChoice(Mutable, DiffMutableModule[Any, Any]):
 
     @property
     def runs_anywhere(self) -> bool:
-        """Yes: every choice can be made of the same inputs."""
-        return True
+        """Whether nothing but its output tells what it takes; then every choice can be made of the same inputs."""
+        return not self.is_read_elsewhere
 
     def allows(self, choice: Any) -> bool:
         """Whether `choice` is the labels of as many inputs as are taken, each once."""

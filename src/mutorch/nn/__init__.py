@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from mutorch.errors import nearest
+from mutorch.mutables import Cell as Cell
 from mutorch.mutables import InputChoice as InputChoice
 from mutorch.mutables import LayerChoice as LayerChoice
 from mutorch.mutables import MutableScope as MutableScope
