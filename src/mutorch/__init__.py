@@ -20,6 +20,7 @@ from mutorch.mutables import MutableScope as MutableScope
 from mutorch.mutables import MutableValue as MutableValue
 from mutorch.mutables import OneShotMutableOP as OneShotMutableOP
 from mutorch.mutables import OneShotMutableValue as OneShotMutableValue
+from mutorch.mutables import Require as Require
 from mutorch.mutables import ValueChoice as ValueChoice
 from mutorch.mutators import Mutator as Mutator
 from mutorch.pruning import shrink as shrink
@@ -28,6 +29,7 @@ from mutorch.space import SearchSpace as SearchSpace
 from mutorch.subnet import check as check
 from mutorch.subnet import compare as compare
 from mutorch.subnet import export as export
+from mutorch.subnet import freeze as freeze
 from mutorch.subnet import load as load
 from mutorch.subnet import save as save
 from mutorch.subnet import save_program as save_program

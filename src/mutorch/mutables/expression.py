@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from mutorch.errors import DerivedError, ExpressionError
+from mutorch.errors import ExpressionError, SpaceError
 from mutorch.space import Expression, Operators, Ref
 from mutorch.space.decision import key
 from mutorch.space.functions import case, condition, maximum, minimum, switch_case, to_float, to_int
@@ -94,12 +94,13 @@ class ValueExpression(Operators["ValueExpression"], DerivedMutable):
             names: the decision of each mutable, by the mutable's id.
 
         Errors:
-            DerivedError: a mutable that it reads is not named.
+            SpaceError: a mutable that it reads is not named.
         """
         rename = {}
         for number, leaf in enumerate(self.leaves):
             if id(leaf) not in names:
-                raise DerivedError(f"{self} reads {_name(leaf, number)}, which is no decision of this model")
+                hint = "; write its arithmetic with ValueChoice" if isinstance(leaf, DerivedMutable) else ""
+                raise SpaceError(f"{self} reads {_name(leaf, number)}, which is no decision of this model{hint}")
             rename[str(number)] = names[id(leaf)]
         return self._evaluated.formula.renamed(rename)
 

@@ -18,7 +18,7 @@ from mutorch.mutables import (
     gumbel_noise,
     top_paths,
 )
-from mutorch.space import Architecture, Choice, SearchSpace, random_at
+from mutorch.space import Architecture, Choice, Decision, SearchSpace, random_at
 from mutorch.space.decision import plain
 
 Groups = Mapping[str, list[BaseMutable[Any, Any]]]
@@ -113,6 +113,12 @@ class ArchParams:
             mutable = self._first(name)
             found[name] = plain(mutable.decided(mutable.picks.sample(probabilities[name].tolist(), random)))
         return found
+
+    def log_probabilities(self, decision: Decision) -> dict[int, float]:
+        """The log-probability of each choice of a learned decision, by number."""
+        mutable, parameter = self._first(decision.name), self[decision.name].detach()
+        numbers = [mutable.numbers(choice) for choice in decision.choices]
+        return {n: float(mutable.picks.log_probability(parameter, chosen)) for n, chosen in enumerate(numbers)}
 
     def log_probability(self, architecture: Mapping[str, Choice]) -> Tensor:
         """The log-probability that `sample` draws what is learned of `architecture`, for backward.

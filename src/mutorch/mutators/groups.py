@@ -1,6 +1,6 @@
 """The mutables of a model, found by their paths and grouped into decisions."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,14 @@ from mutorch.mutables import (
     MutableChannelContainer,
     MutableModule,
     MutableScope,
+    Require,
 )
 from mutorch.mutables.base import HELD
 from mutorch.mutables.depth import SKIPPED_BY, MutableDepth
 from mutorch.mutables.held import RowDepth
 from mutorch.space import Decision, SearchSpace
+
+from .requirements import Rule, as_constraint, distinct, only_inside
 
 ROOT = "root"
 """The name of a mutable that is the whole model, and so has no path."""
@@ -72,16 +75,20 @@ def find_places(model: nn.Module) -> list[Place]:
 
 
 def group(
-    model: nn.Module, custom_groups: CustomGroups | None = None
+    model: nn.Module, custom_groups: CustomGroups | None = None, constraints: Iterable[Rule] = ()
 ) -> tuple[SearchSpace, dict[str, list[BaseMutable[Any, Any]]]]:
     """The search space of a model, and which mutables each decision sets. The model is only read.
 
     Decisions are named by custom group, else by alias, else by the path of the module (`root` for the model itself), and
-    ordered by first appearance.
+    ordered by first appearance. Every `Require` of the model is a constraint of the space.
+
+    Args:
+        constraints: further ones, over mutables of the model or over names of decisions.
 
     Errors:
         SpaceError: no mutable at all; members of one group with different choices; a custom group that names nothing
-            in the model, or a mutable twice; two groups with one name.
+            in the model, or a mutable twice; two groups with one name; a constraint on something else than decisions of
+            the model, or constraints that no architecture obeys.
         StateError: a candidate is a lazy module that never ran.
     """
     places = [place for place in find_places(model) if place.mutable.is_decision]
@@ -99,22 +106,34 @@ def group(
     by_path = {place.path: names[id(place.mutable)] for place in places}
     by_decision = {name: found[0] for name, found in groups.items()}
     running = _running_blocks(model, names)
-    conditions: dict[str, list[tuple[str, Any] | None]] = {}
-    for mutable, inside in _reads(model):
-        if id(mutable) not in names:  # no decision
-            continue
-        name = names[id(mutable)]
+
+    def around_of(steps: Iterable[tuple[str, Any]]) -> list[tuple[str, list[tuple[str, Any] | None]]]:
         around: list[tuple[str, list[tuple[str, Any] | None]]] = []
-        for path, choice in inside:
+        for path, choice in steps:
             if (path, choice) in running:
                 runs = running[path, choice].items()
                 around += [(decision, [(decision, kept) for kept in choices]) for decision, choices in runs]
             elif path in by_path:
                 around.append((by_path[path], _holding(by_decision, by_path[path], choice)))
+        return around
+
+    conditions: dict[str, list[tuple[str, Any] | None]] = {}
+    for mutable, steps in _reads(model):
+        if id(mutable) not in names:  # no decision
+            continue
+        name = names[id(mutable)]
+        around = around_of(steps)
         if name not in dict(around):  # a decision nested in itself: the outer place says when it matters
             # Only the innermost candidate is asked about: whether that one matters is its own decision's condition.
             conditions.setdefault(name, []).extend(around[-1][1] if around else [None])
-    return SearchSpace(_decision(name, groups[name], conditions[name]) for name in groups), groups
+    rules = [
+        only_inside(as_constraint(module.expression, names), around_of(steps))
+        for _, module, steps in walk(model)
+        if isinstance(module, Require)
+    ]
+    rules += [as_constraint(rule, names) for rule in constraints]
+    decisions = [_decision(name, groups[name], conditions[name]) for name in groups]
+    return SearchSpace(decisions, distinct(rules)), groups
 
 
 def walk(

@@ -1,7 +1,7 @@
 """The one writer of a model's choices."""
 
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
@@ -9,15 +9,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mutorch.errors import ChoiceError, StateError, nearest
+from mutorch.errors import ChoiceError, SpaceError, StateError, nearest
 from mutorch.mutables import BaseMutable, Gumbel, Relaxation
 from mutorch.space import Architecture, Choice, RandomSource, SearchSpace, as_random
 from mutorch.space.decision import key, plain
 
 from .arch_params import ArchParams, NoArchParamsError
 from .groups import CustomGroups, group, tell_paths
+from .most_probable import most_probable
+from .requirements import Rule, as_constraint
 from .wrappers import unwrap
 
+_DRAWS = 1000
 Kind = Literal["random", "max", "min", "default"]
 
 
@@ -32,9 +35,11 @@ class Mutator:
             given later to `prepare_from_supernet`, as configurations do.
         custom_groups: mutables to decide together, by path or alias: a list of lists (each named by its first member),
             or a dict from name to list.
+        constraints: rules between choices besides the model's own (`Require`): expressions over its mutables
+            (`choice_of(mutable)`, `ValueChoice`), or over names of decisions (`mutorch.space.Ref(name)`).
 
     Errors:
-        SpaceError: no mutables, or groups that do not fit; see `group`.
+        SpaceError: no mutables, or groups or constraints that do not fit; see `group`.
 
     Example:
         >>> from mutorch.mutables import OneShotMutableOP
@@ -49,8 +54,15 @@ class Mutator:
         mutorch.errors.ChoiceError: decision '0' has no choice 'c'; allowed: 'a', 'b'
     """
 
-    def __init__(self, model: nn.Module | None = None, *, custom_groups: CustomGroups | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        *,
+        custom_groups: CustomGroups | None = None,
+        constraints: Iterable[Rule] = (),
+    ) -> None:
         self.custom_groups = custom_groups
+        self._constraints = tuple(constraints)
         self._model: nn.Module | None = None
         if model is not None:
             self.prepare_from_supernet(model)
@@ -60,7 +72,7 @@ class Mutator:
     def prepare_from_supernet(self, model: nn.Module) -> None:
         """Find and group the mutables of `model`, and give undecided ones their first choice."""
         model = unwrap(model)
-        self._space, self._groups = group(model, self.custom_groups)
+        self._space, self._groups = group(model, self.custom_groups, self._constraints)
         tell_paths(model)
         self._model = model
         self._lookup = [(d.name, {key(choice): choice for choice in d.choices}) for d in self._space]
@@ -71,6 +83,40 @@ class Mutator:
             decision = self._space[name]
             for mutable in mutables:
                 mutable.assign(decision.canonical(current) if decision.allows(current) else decision.default)
+        self._obey()
+
+    def require(self, rule: Rule) -> None:
+        """Add a constraint to the space. Where the current choices break it, the default architecture becomes current.
+
+        Do so before anything is made of the space: cost tables and searches keep the space that they were made with.
+
+        Errors:
+            SpaceError: a rule about something else than decisions of the model, or one that no architecture obeys.
+
+        Example:
+            >>> from mutorch.mutables import OneShotMutableOP, choice_of
+            >>> ops = [OneShotMutableOP({"conv": nn.Linear(2, 2), "skip": nn.Identity()}) for _ in range(2)]
+            >>> mutator = Mutator(nn.Sequential(*ops))
+            >>> mutator.require(choice_of(ops[0]).ne("skip") | choice_of(ops[1]).ne("skip"))
+            >>> mutator.space.size
+            3
+        """
+        names = {id(mutable): name for name, mutables in self.search_groups.items() for mutable in mutables}
+        constraints = [*self.space.constraints, as_constraint(rule, names)]
+        self._space = SearchSpace(self._space.decisions, constraints)
+        self._constraints = (*self._constraints, rule)
+        self._obey()
+
+    def _obey(self) -> None:
+        """Make the default architecture current where the current choices break a constraint."""
+        decided = all(members[0].current_choice is not None for members in self._groups.values())
+        if decided and self._space.constraints and self._space.broken(self._decided()):
+            self.set_choices(self._space.default)
+
+    def _decided(self) -> Architecture:
+        """The current choices, and the default where there is none."""
+        current = {name: members[0].current_choice for name, members in self._groups.items()}
+        return {name: self._space[name].default if c is None else c for name, c in current.items()}
 
     @property
     def model(self) -> nn.Module:
@@ -180,12 +226,17 @@ class Mutator:
         Args:
             exclude: candidates that are never chosen.
 
+        Where that breaks constraints, the most probable choices that obey them; those of decisions that are not learned, and
+        of routes, are then kept where they can be.
+
         Errors:
-            SpaceError: nothing left to choose.
+            SpaceError: nothing left to choose, or constraints tie too many decisions together to find the most probable.
         """
-        current = {name: members[0].current_choice for name, members in self.search_groups.items()}
-        start = {name: self.space[name].default if choice is None else choice for name, choice in current.items()}
-        return self.arch.argmax(self.space, exclude, start)
+        best = self.arch.argmax(self.space, exclude, self._decided())
+        if not self.space.constraints:
+            return best
+        log_probabilities = {name: self.arch.log_probabilities(self.space[name]) for name in self.arch.learned}
+        return most_probable(self.space, best, log_probabilities, exclude)
 
     def settle(self, threshold: float) -> list[str]:
         """Decide what is clear: decisions whose most probable candidate leads the second by at least `threshold`.
@@ -258,23 +309,39 @@ class Mutator:
                     if len(learned) == len(self.space):
                         return learned
                     raise TypeError("a random architecture needs rng: an int seed or a random.Random")
-                return {**self.space.sample(rng), **learned}
+                return self._with_learned(self.space.sample(rng), learned)
             case "max":
-                return {**self.space.max, **learned}
+                return self._with_learned(self.space.max, learned)
             case "min":
-                return {**self.space.min, **learned}
+                return self._with_learned(self.space.min, learned)
             case "default":
-                return {**self.space.default, **learned}
+                return self._with_learned(self.space.default, learned)
         raise NotImplementedError(f"no kind {kind!r}; {nearest(kind, ('random', 'max', 'min', 'default'))}")
 
     def sample_probable(self, rng: RandomSource) -> Architecture:
         """A random architecture: learned decisions by their probabilities, the others uniformly.
 
+        Under constraints, what breaks them is drawn again.
+
         Args:
             rng: a seed or a `random.Random`; with equal parameters, all ranks get the same.
+
+        Errors:
+            SpaceError: a thousand draws that all break the constraints.
         """
         random = as_random(rng)
-        return self.arch.sample(self.space.sample(random), random)
+        for _ in range(_DRAWS if self.space.constraints else 1):
+            drawn = self.arch.sample(self.space.sample(random), random)
+            if not self.space.constraints or drawn in self.space:
+                return drawn
+        learned = {name: drawn[name] for name in self.arch.learned}
+        raise SpaceError(
+            f"none of {_DRAWS} architectures drawn by probability obeys the constraints, the last has {learned}; take "
+            "argmax(), or space.repair(...) of one"
+        )
+
+    def _with_learned(self, architecture: Architecture, learned: Architecture) -> Architecture:
+        return self.space.repair(architecture, learned) if learned else architecture
 
     def set_choices(self, architecture: Mapping[str, Choice]) -> None:
         """Make `architecture` current. Everything is checked first: a bad architecture changes nothing.
@@ -282,6 +349,7 @@ class Mutator:
         Errors:
             SpaceError: unknown or missing decisions.
             ChoiceError: a choice that its decision does not have.
+            ConstraintError: a constraint of the space that does not hold.
         """
         try:
             chosen = [choices[architecture[name]] for name, choices in self._lookup]
@@ -291,6 +359,8 @@ class Mutator:
             # The slow way: it says what is wrong, and reads choices that are lists.
             self.space.validate(architecture)
             chosen = [decision.canonical(architecture[decision.name]) for decision in self.space]
+        elif self._space.constraints:
+            self._space.validate(architecture)
         for number, assign in self._assign:
             assign(chosen[number])
 

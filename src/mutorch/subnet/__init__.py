@@ -15,6 +15,7 @@ from .fix_subnet import ValidFixMutable as ValidFixMutable
 from .fix_subnet import convert_fix_subnet as convert_fix_subnet
 from .fix_subnet import export_fix_subnet as export_fix_subnet
 from .fix_subnet import load_fix_subnet as load_fix_subnet
+from .freeze import freeze as freeze
 from .programs import save_program as save_program
 from .programs import to_onnx as to_onnx
 from .shrink_like import shrink_like as shrink_like

@@ -20,6 +20,7 @@ from mutorch.mutables import (
     Mutable,
     MutableModule,
     MutableScope,
+    Require,
     find_sources,
 )
 from mutorch.mutables.base import HELD
@@ -193,7 +194,8 @@ class _Exporter:
 
     def _enter_values(self, model: nn.Module) -> None:
         """Values first: a candidate may hold on to one that stands elsewhere."""
-        values = [m for m in model.modules() if isinstance(m, BaseMutable) and not isinstance(m, _MODULES)]
+        self._memo |= {id(module): nn.Module() for module in model.modules() if isinstance(module, Require)}
+        values = [m for m in model.modules() if isinstance(m, BaseMutable) and not isinstance(m, (*_MODULES, Require))]
         sources = {id(s): s for m in values if isinstance(m, DerivedMutable) for s in m.sources}
         before = {id(m): m.current_choice for m in [*values, *sources.values()] if not isinstance(m, DerivedMutable)}
         plain = [m for m in [*values, *sources.values()] if not isinstance(m, DerivedMutable)]
