@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mutorch.errors import MissingDecisionError, MutorchError, UndecidedError, nearest
@@ -48,6 +49,7 @@ class MaskMutator(BaseMutator):
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
         self._cache: dict[str, Any] = {}
+        self._settled: list[tuple[LayerChoice | InputChoice, Any]] = []
 
     @abstractmethod
     def sample_search(self) -> Masks:
@@ -67,9 +69,34 @@ class MaskMutator(BaseMutator):
     def reset(self) -> None:
         """Decide anew."""
         self._cache = dict(self.sample_search())
+        self._settled = []
         for mutable in self.undedup_mutables:
             if isinstance(mutable, LayerChoice | InputChoice):
                 mutable.leave_to_mutator()
+                self._settle(mutable)
+
+    def unbind(self) -> None:
+        for mutable, choice in self._settled:
+            if mutable.current_choice == choice:  # nobody has decided it since
+                mutable.leave_to_mutator()
+        self._settled = []
+        super().unbind()
+
+    def _settle(self, mutable: LayerChoice | InputChoice) -> None:
+        """Let what a mask of bools takes compute without asking again, unless a subclass wants to be asked."""
+        mask: Any = self._cache.get(str(mutable.key))
+        if not _is_bool(mask) or len(mask) != len(mutable.choices) or mutable.is_fixed or self._asks(mutable):
+            return
+        choice = choice_of(mutable, mask)
+        if choice is not None:
+            mutable.assign(choice)
+            self._settled.append((mutable, choice))
+
+    def _asks(self, mutable: LayerChoice | InputChoice) -> bool:
+        own, plain = type(self), MaskMutator
+        if isinstance(mutable, LayerChoice):
+            return own.on_forward_layer_choice is not plain.on_forward_layer_choice
+        return own.on_forward_input_choice is not plain.on_forward_input_choice
 
     def export(self) -> dict[str, Any]:
         """The final architecture: key to label, list of labels, or weights; see `encode`.
@@ -128,6 +155,12 @@ class MaskMutator(BaseMutator):
         mask = self.mask_of(mutable)
         outputs = select([partial(value_of, one) for one in tensor_list], mask)
         return reduced(outputs, mutable.reduction, mutable._describe()), mask
+
+
+def _is_bool(mask: Any) -> bool:
+    if isinstance(mask, Tensor):
+        return mask.dtype == torch.bool and mask.dim() == 1
+    return isinstance(mask, list) and all(isinstance(entry, bool) for entry in mask)
 
 
 def _call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
