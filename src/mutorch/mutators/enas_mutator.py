@@ -23,11 +23,11 @@ FINALS = ("likeliest", "sample")
 class EnasMutator(MaskMutator):
     """A controller that draws architectures and can be trained by how good they are (ENAS, arXiv 1802.03268; seed 004).
 
-    An LSTM decides one choice after the other, in the order of the model: of a `LayerChoice` one candidate, of an
-    `InputChoice` one input by attention (`n_chosen=1`), or each input by itself (`n_chosen=None`). What stands in a candidate
-    that was not taken is not asked about, and has its default. Drawn is from a generator of its own. Scopes and named
-    sources of inputs have as anchor the controller's state when they were decided; inputs without a key have a learned
-    anchor for each position.
+    An LSTM decides one choice after the other, in the order of the model, and reads each decision: of a `LayerChoice` one
+    candidate, of an `InputChoice` one input by attention (`n_chosen=1`), or each input by itself (`n_chosen=None`). What stands
+    in a candidate that was not taken is not asked about, and has its default. Attention is to anchors: of a scope, the
+    controller's state when it is left; of a choice, that in which it was decided, and what; an input without a key has a
+    learned anchor for its position. What is drawn comes from a generator of its own.
 
     Args:
         model: see `BaseMutator`.

@@ -105,7 +105,7 @@ class Walk:
         mutable = node.mutable
         key = "" if mutable is None else str(mutable.key)
         if isinstance(mutable, LayerChoice | InputChoice) and key not in self.masks:
-            self.masks[key] = self._decided(mutable, key)
+            self._decide(mutable, key)
         for child in node.children:
             self.visit(child)
         if isinstance(mutable, MutableScope) and key not in self._anchors:
@@ -113,11 +113,17 @@ class Walk:
                 self.controller.step(self.memory)
             self._anchors[key] = self.memory.top
 
-    def _decided(self, mutable: LayerChoice | InputChoice, key: str) -> Tensor:
+    def _decide(self, mutable: LayerChoice | InputChoice, key: str) -> None:
         if mutable.is_fixed:
-            return decode(mutable, mutable.current_choice)
-        if not self._matters(key):
-            return decode(mutable, mutable.default_choice)
+            self.masks[key] = decode(mutable, mutable.current_choice)
+        elif not self._matters(key):
+            self.masks[key] = decode(mutable, mutable.default_choice)
+        else:
+            self.masks[key] = self._picked(mutable, key)
+            # Where it was decided, and what: steps later on would give all earlier choices much the same state.
+            self._anchors[key] = self.memory.top + self.memory.input
+
+    def _picked(self, mutable: LayerChoice | InputChoice, key: str) -> Tensor:
         if isinstance(mutable, LayerChoice):
             return self._candidate(mutable, key)
         self.controller.step(self.memory)  # reads the last decision

@@ -5,6 +5,9 @@ from .architectures import strict_fair as strict_fair
 from .collapse import CollapseMeter as CollapseMeter
 from .collapse import CollapseWarning as CollapseWarning
 from .collapse import Reading as Reading
+from .controller import Baseline as Baseline
+from .controller import child_step as child_step
+from .controller import controller_step as controller_step
 from .differentiable import arch_step as arch_step
 from .differentiable import joint_step as joint_step
 from .differentiable import policy_step as policy_step
