@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mutorch.channels import MutableChannelUnit
-from mutorch.errors import CostError
+from mutorch.errors import CostError, SpaceError
 from mutorch.mutables import BaseMutable, MutableModule
 from mutorch.mutators import Mutator
-from mutorch.space import random_at
+from mutorch.space import Architecture, random_at
 from mutorch.utils import ExampleInputs
 
 from .amount import Amount, along, check_entries
@@ -110,15 +110,33 @@ class FactorsBuilder:
             if len(self._seen) >= self.max_observations:
                 raise self._too_many(away, f"more than {self.max_observations} forwards")
             codes = [away.get(name, code) for name, code in zip(self.space.names, self.base, strict=True)]
-            self.mutator.set_choices(self.space.decode(codes))
-            cut = {self.index[name] for name in away} & self.widths
-            with narrowed(self.mutator.model) if cut else whole(self.mutator.model):
-                free = {number: kept for number, kept in self.kept.items() if kept.decision not in cut}
-                live = LiveSizes(self.mutator.model, free, narrow=bool(cut)) if self.kept else None
-                observation = self._observe(self.opaque, live)
+            architecture = self.space.decode(codes)
+            if not self.space.constraints or architecture in self.space:
+                observation = self._observe_at(architecture, away)
+            else:
+                observation = self._observe_near(architecture, away)
             self._seen[assignment] = observation
             self._learn(observation)
         return self._seen[assignment]
+
+    def _observe_at(self, architecture: Architecture, away: Moved) -> Observation:
+        self.mutator.set_choices(architecture, obey=False)
+        cut = {self.index[name] for name in away} & self.widths
+        with narrowed(self.mutator.model) if cut else whole(self.mutator.model):
+            free = {number: kept for number, kept in self.kept.items() if kept.decision not in cut}
+            live = LiveSizes(self.mutator.model, free, narrow=bool(cut)) if self.kept else None
+            return self._observe(self.opaque, live)
+
+    def _observe_near(self, architecture: Architecture, away: Moved) -> Observation:
+        """Run what constraints rule out: it shows what its parts cost. Where the model cannot, run the nearest allowed."""
+        try:
+            return self._observe_at(architecture, away)
+        except Exception:
+            try:
+                near = self.space.repair(architecture, {name: architecture[name] for name in away})
+            except SpaceError:  # nothing allowed has these choices: nobody asks what they cost
+                return Observation()
+            return self._observe_at(near, away)
 
     def _learn(self, observation: Observation) -> None:
         """Which decisions change what runs elsewhere, and which of their choices do not differ there."""
@@ -204,18 +222,26 @@ class FactorsBuilder:
             return []
         if math.prod(map(len, classes)) > _FEW:
             ends = [self.space.encode(self.space.default), self.space.encode(self.space.min)]
-            return [*ends, [0] * len(self.counts), [count - 1 for count in self.counts], *samples]
+            extremes: list[Codes] = [[0] * len(self.counts), [count - 1 for count in self.counts]]
+            return [*ends, *self._allowed(extremes), *samples]
         everywhere: list[Codes] = []
         for moved in itertools.product(*classes):
             codes = list(self.base)
             for number, code in zip(moving, moved, strict=True):
                 codes[number] = code
             everywhere.append(codes)
-        return [*everywhere, *samples]
+        return [*self._allowed(everywhere), *samples]
+
+    def _allowed(self, places: Sequence[Codes]) -> list[Codes]:
+        """Of these, what is in the space."""
+        return [codes for codes in places if not self.space.constraints or self.space.decode(codes) in self.space]
 
     def _refine(self, codes: Codes) -> None:
         """Find dependencies that only show at `codes`."""
-        while True:
+        before: tuple[int, ...] = ()
+        # Where nothing more is learned, as around what constraints rule out and the model cannot run, the checks decide.
+        while before != self._learned():
+            before = self._learned()
             self._move_each()
             moved = {name: codes[self.index[name]] for name in self.space.names if name in self.moving}
             there = self.observe(moved)
@@ -232,6 +258,9 @@ class FactorsBuilder:
                 further = {**known, name: moved[name]}
                 self._note(name, known, further)
                 known = further
+
+    def _learned(self) -> tuple[int, ...]:
+        return sum(map(len, self.depends.values())), len(self.moving), len(self._moved), len(self._seen)
 
     def _known(self, key: Key, moved: Moved) -> dict[str, int]:
         """Of the moves, those that are known to change what a key costs."""

@@ -1,7 +1,7 @@
 """The exact costs of every architecture of a space, as tables built once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from mutorch.mutators import Mutator
 from mutorch.space import Architecture, Choice, SearchSpace
 from mutorch.utils import ExampleInputs
 
+from .allowed import Allowed
 from .builder import FactorsBuilder
 from .count import MEGABYTE, Costs
 from .factors import Codes, Factors
@@ -53,6 +54,10 @@ class CostTable:
     space: SearchSpace
     uncounted: Mapping[str, int]
     _factors: Mapping[str, Factors]
+    _allowed: Allowed = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_allowed", Allowed(self.space))
 
     @classmethod
     def from_model(
@@ -104,16 +109,50 @@ class CostTable:
         return raw / divisor if metric.endswith("_mb") else raw // divisor
 
     def cheapest(self, metric: str = "macs") -> Architecture:
-        """The architecture with the smallest value of `metric`, exactly."""
-        return self.space.canonical(self.space.decode(self._factors[self._metric(metric)[0]].minimum()))
+        """The architecture with the smallest value of `metric`, exactly.
+
+        Where constraints of the space tie decisions with more than 100,000 combinations together, and rule the smallest
+        one out, it is the smallest that changing one decision after another finds: allowed, but maybe not the smallest.
+        """
+        return self._smallest(self._factors[self._metric(metric)[0]])[0]
 
     def largest(self, metric: str = "macs") -> Architecture:
-        """The architecture with the largest value of `metric`, exactly."""
-        return self.space.canonical(self.space.decode(self._factors[self._metric(metric)[0]].negated().minimum()))
+        """The architecture with the largest value of `metric`, exactly, or as `cheapest` under constraints."""
+        return self._smallest(self._factors[self._metric(metric)[0]].negated())[0]
 
     def reachable(self, metric: str) -> tuple[float, float]:
-        """The smallest and largest value of `metric` in the space."""
-        return self(self.cheapest(metric))[metric], self(self.largest(metric))[metric]
+        """The smallest and largest value of `metric` in the space.
+
+        Where `cheapest` or `largest` is not exact, what the space would reach without its constraints.
+        """
+        factors = self._factors[self._metric(metric)[0]]
+        found = []
+        for one in (factors, factors.negated()):
+            architecture, is_exact = self._smallest(one)
+            bound = self.evaluate(np.array([one.minimum()]), metric)[0]
+            found.append(self(architecture)[metric] if is_exact else float(bound))
+        return found[0], found[1]
+
+    def _smallest(self, factors: Factors) -> tuple[Architecture, bool]:
+        """The architecture at which `factors` are smallest, and whether that is certain."""
+        codes = factors.minimum()
+        if self._allowed.mask(np.array([codes]))[0]:
+            return self.space.canonical(self.space.decode(codes)), True
+        try:
+            return self.space.canonical(self.space.decode(self._allowed.added_to(factors).minimum())), True
+        except CostError:
+            return self._descended(factors, self.space.repair(self.space.decode(codes))), False
+
+    def _descended(self, factors: Factors, start: Architecture) -> Architecture:
+        """Where changing one decision after another leads, always the one that helps most."""
+        best = self.space.canonical(start)
+        value = factors.evaluate(np.array([self.space.encode(best)]))[0]
+        while neighbours := self.space.neighbours(best):
+            values = factors.evaluate(np.array([self.space.encode(neighbour) for neighbour in neighbours]))
+            if values.min() >= value:
+                break
+            best, value = neighbours[int(values.argmin())], values.min()
+        return best
 
     @staticmethod
     def _metric(metric: str) -> tuple[str, int]:

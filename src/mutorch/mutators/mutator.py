@@ -343,8 +343,11 @@ class Mutator:
     def _with_learned(self, architecture: Architecture, learned: Architecture) -> Architecture:
         return self.space.repair(architecture, learned) if learned else architecture
 
-    def set_choices(self, architecture: Mapping[str, Choice]) -> None:
+    def set_choices(self, architecture: Mapping[str, Choice], *, obey: bool = True) -> None:
         """Make `architecture` current. Everything is checked first: a bad architecture changes nothing.
+
+        Args:
+            obey: whether it has to obey the constraints of the space.
 
         Errors:
             SpaceError: unknown or missing decisions.
@@ -357,9 +360,9 @@ class Mutator:
             chosen = None
         if chosen is None or len(chosen) != len(architecture):
             # The slow way: it says what is wrong, and reads choices that are lists.
-            self.space.validate(architecture)
+            self.space.validate_choices(architecture)
             chosen = [decision.canonical(architecture[decision.name]) for decision in self.space]
-        elif self._space.constraints:
+        if obey and self._space.constraints:
             self._space.validate(architecture)
         for number, assign in self._assign:
             assign(chosen[number])

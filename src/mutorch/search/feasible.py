@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mutorch.cost import Budget, CostTable
-from mutorch.errors import InfeasibleBudgetError
+from mutorch.cost.allowed import Allowed
+from mutorch.errors import InfeasibleBudgetError, SpaceError
 from mutorch.space import Architecture, Choice, RandomSource, SearchSpace, as_random
 
 ENUMERABLE = 200_000
@@ -35,10 +36,16 @@ class Feasible:
         self._seen: set[tuple[int, ...]] = set()
         self._rest: list[tuple[int, ...]] | None = None
         self._rare = False
-        self._anchor = None if self.budget is None else self._find_anchor()
+        self._allowed = Allowed(space)
+        self._anchor = self._find_anchor()
 
     def accept(self, architecture: Mapping[str, Choice]) -> Architecture | None:
-        """The canonical form of an architecture that is within the budget and new, which is then no longer new."""
+        """The canonical form of an architecture that is within the budget and new, which is then no longer new.
+
+        `None` for others, and for what breaks a constraint of the space.
+        """
+        if not self._allowed.is_everything and self.space.broken(architecture):
+            return None
         canonical = self.space.canonical(architecture)
         codes = self.space.encode(canonical)
         if codes in self._seen or not self._within(np.array([codes]))[0]:
@@ -83,7 +90,7 @@ class Feasible:
 
     def _enumerated(self, random: np.random.Generator) -> Iterator[NDArray[np.int64]]:
         if self._rest is None:
-            if self.space.size > ENUMERABLE:
+            if not self._is_enumerable():
                 return
             codes = np.array([self.space.encode(architecture) for architecture in self.space.grid()])
             self._rest = [tuple(int(code) for code in row) for row in codes[self._within(codes)]]
@@ -92,27 +99,42 @@ class Feasible:
             yield np.array(self._rest[int(random.integers(len(self._rest)))])
 
     def _random(self, random: np.random.Generator, size: int) -> NDArray[np.int64]:
-        return random.integers(0, self._counts, size=(size, len(self._counts)))
+        return self._allowed.random(random, size)
 
     def _within(self, codes: NDArray[Any]) -> NDArray[np.bool_]:
+        allowed = self._allowed.mask(codes)
         if self.budget is None or self.table is None:
-            return np.ones(len(codes), dtype=np.bool_)
-        return self.budget.mask(self.table, codes)
+            return allowed
+        return allowed & self.budget.mask(self.table, codes)
 
-    def _find_anchor(self) -> NDArray[np.int64]:
+    def _excess(self, codes: NDArray[Any]) -> NDArray[np.float64]:
+        """How far each is outside of the budget; what constraints rule out is outside of everything."""
         assert self.budget is not None
+        assert self.table is not None
+        return np.where(self._allowed.mask(codes), self.budget.excess(self.table, codes), np.inf)
+
+    def _is_enumerable(self) -> bool:
+        try:
+            return self.space.size <= ENUMERABLE
+        except SpaceError:  # constraints tie too many decisions together to count
+            return False
+
+    def _find_anchor(self) -> NDArray[np.int64] | None:
+        """An architecture that is feasible; `None` where all are."""
+        if self.budget is None:
+            return None if self._allowed.is_everything else np.array(self.space.encode(self.space.default))
         if self.table is None:
             raise InfeasibleBudgetError("a budget needs a cost table")
         ends = [find(metric) for metric in self.budget.bounds for find in (self.table.cheapest, self.table.largest)]
         known = np.array([self.space.encode(architecture) for architecture in ends])
         codes = np.concatenate([known, self._random(np.random.default_rng(0), 4096)])
         for _ in range(100):
-            excess = self.budget.excess(self.table, codes)
+            excess = self._excess(codes)
             codes = codes[np.argsort(excess, kind="stable")[:32]]
             if excess.min() <= 0:
                 return np.array(codes[0], dtype=np.int64)
             moved = self._all_changes(codes)
-            if self.budget.excess(self.table, moved).min() >= excess.min():
+            if self._excess(moved).min() >= excess.min():
                 break
             codes = np.concatenate([codes, moved])
         listed = next(self._enumerated(np.random.default_rng(0)), None)

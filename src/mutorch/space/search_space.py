@@ -163,11 +163,12 @@ class SearchSpace:
             ChoiceError: a choice that its decision does not have.
             ConstraintError: a constraint that does not hold.
         """
-        self._validate_choices(architecture)
+        self.validate_choices(architecture)
         if self._rules is not None:
             self._rules.check(architecture)
 
-    def _validate_choices(self, architecture: Mapping[str, Choice]) -> None:
+    def validate_choices(self, architecture: Mapping[str, Choice]) -> None:
+        """Like `validate`, constraints aside."""
         if not isinstance(architecture, Mapping):
             raise SpaceError(f"an architecture is a dict from decision to choice, got {type(architecture).__name__}")
         for name in architecture:
@@ -196,7 +197,7 @@ class SearchSpace:
 
     def broken(self, architecture: Mapping[str, Choice]) -> tuple[Expression, ...]:
         """The constraints that `architecture` breaks; its choices must be those of the space."""
-        self._validate_choices(architecture)
+        self.validate_choices(architecture)
         return self._rules.broken(architecture) if self._rules is not None else ()
 
     def is_active(self, name: str, architecture: Mapping[str, Choice]) -> bool:
@@ -257,7 +258,7 @@ class SearchSpace:
         """
         own = self._fixed(fixed)
         found = {**architecture, **own}
-        self._validate_choices(found)
+        self.validate_choices(found)
         return found if self._rules is None else self._rules.nearest(found, own)
 
     def adapt(self, architecture: Mapping[str, Choice], *, rename: Mapping[str, str] | None = None) -> Architecture:
