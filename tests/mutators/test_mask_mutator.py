@@ -1,0 +1,239 @@
+"""Decisions by masks: reset, status, export (seed 004)."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mutorch.errors import MissingDecisionError, UndecidedError
+from mutorch.mutables import InputChoice, LayerChoice, MutableScope
+from mutorch.mutators import MaskMutator, Mutator
+from mutorch.subnet import export
+
+X = torch.linspace(-1, 1, 4).reshape(2, 2)
+
+
+class Given(MaskMutator):
+    """Decides what it is given."""
+
+    def __init__(self, model, search=None, final=None):
+        super().__init__(model)
+        self.search, self.final = search, final
+
+    def sample_search(self):
+        return self.search
+
+    def sample_final(self):
+        return self.final
+
+
+class Cell(MutableScope):
+    def __init__(self, key, op):
+        super().__init__(key)
+        self.op = op
+
+    def forward(self, x):
+        return self.op(x)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = LayerChoice({"linear": nn.Linear(2, 2), "tanh": nn.Tanh()}, key="op")
+        self.two = Cell("cell", LayerChoice({"linear": nn.Linear(2, 2), "tanh": nn.Tanh()}, key="op"))
+        self.listed = LayerChoice([nn.ReLU(), nn.Sigmoid()], key="listed")
+        self.skip = InputChoice(choose_from=["op", "cell", "listed"], key="skip", reduction="mean")
+
+    def forward(self, x):
+        return self.skip([self.one(x), self.two(x), self.listed(x)])
+
+
+SEARCH = {"op": [False, True], "listed": [0.5, 0.5], "skip": [True, True, True]}
+
+
+def test_equal_keys_are_one_decision():
+    net = Net()
+    mutator = Given(net, SEARCH)
+    assert mutator.reset() is None
+    mixed = (X.relu() + X.sigmoid()) * 0.5
+    assert torch.allclose(net(X), (2 * X.tanh() + mixed) / 3)
+
+
+def test_decisions_stay_until_the_next_reset():
+    net = Net()
+    mutator = Given(net, SEARCH)
+    mutator.reset()
+    before = net(X)
+    mutator.search = {**SEARCH, "skip": [True, False, False]}
+    assert torch.equal(net(X), before)
+    mutator.reset()
+    assert torch.equal(net(X), X.tanh())
+
+
+def test_what_the_sampler_does_with_its_dict_afterwards_does_not_count():
+    net, search = Net(), dict(SEARCH)
+    mutator = Given(net, search)
+    mutator.reset()
+    search.clear()
+    assert net(X).shape == X.shape
+
+
+def test_a_failing_sampler_changes_nothing():
+    net = Net()
+    mutator = Given(net, SEARCH)
+    mutator.reset()
+    before = net(X)
+    mutator.search = None
+    with pytest.raises(TypeError):
+        mutator.reset()
+    assert torch.equal(net(X), before)
+
+
+def test_before_the_first_reset_there_is_no_decision():
+    net = Net()
+    Given(net, SEARCH)
+    with pytest.raises(ValueError, match=r"Given has no decision for LayerChoice 'op': .*call reset\(\) first"):
+        net(X)
+
+
+def test_a_key_that_the_sampler_left_out_is_named_when_it_is_called():
+    net = Net()
+    Given(net, {"op": [True, False]}).reset()
+    with pytest.raises(UndecidedError, match=r"no decision for LayerChoice 'listed': .*decisions for \['op'\]"):
+        net(X)
+
+
+def test_choosers_are_what_is_decided_without_scopes_each_key_once():
+    assert [chooser.key for chooser in Given(Net()).choosers] == ["op", "listed", "skip"]
+
+
+def test_training_goes_to_what_is_taken_alone():
+    net = Net()
+    Given(net, {**SEARCH, "op": [True, False], "skip": [True, False, False]}).reset()
+    net(X).sum().backward()
+    assert net.one["linear"].weight.grad is not None
+    assert net.two.op["linear"].weight.grad is None
+
+
+# ---- status -------------------------------------------------------------------------------------------------------------
+
+
+def test_status_is_plain_lists():
+    mutator = Given(
+        Net(), {"op": torch.tensor([True, False]), "listed": np.array([0.5, 0.25]), "skip": [True, False, True]}
+    )
+    assert mutator.status() == {}
+    mutator.reset()
+    assert mutator.status() == {"op": [True, False], "listed": [0.5, 0.25], "skip": [True, False, True]}
+    assert json.loads(json.dumps(mutator.status())) == mutator.status()
+
+
+def test_status_of_masks_with_gradients_is_plain_lists_too():
+    mutator = Given(Net(), {**SEARCH, "listed": torch.tensor([0.5, 0.25], requires_grad=True)})
+    mutator.reset()
+    assert mutator.status()["listed"] == [0.5, 0.25]
+
+
+# ---- export -------------------------------------------------------------------------------------------------------------
+
+
+def exported(**changes):
+    masks = {"op": [True, False], "listed": [False, True], "skip": [True, False, True]}
+    return Given(Net(), final={**masks, **changes}).export()
+
+
+def test_export_is_in_words_in_the_order_of_the_model():
+    found = exported()
+    assert found == {"op": "linear", "listed": 1, "skip": ["op", "listed"]}
+    assert list(found) == ["op", "listed", "skip"]
+
+
+def test_export_does_not_touch_what_the_sampler_gave_nor_the_model():
+    net = Net()
+    final = {"op": [True, False], "listed": [False, True], "skip": [True] * 3}
+    mutator = Given(net, SEARCH, final)
+    mutator.reset()
+    before = net(X)
+    assert mutator.export() == mutator.export()
+    assert len(final) == 3
+    assert torch.equal(net(X), before)
+
+
+def test_a_key_that_is_left_out_of_the_final_architecture_is_a_key_error():
+    with pytest.raises(
+        MissingDecisionError, match=r"leaves out 'listed'; expected \['op', 'listed', 'skip'\]"
+    ) as caught:
+        Given(Net(), final={"op": [True, False]}).export()
+    assert isinstance(caught.value, KeyError)
+
+
+def test_a_key_that_the_model_does_not_have_is_a_value_error():
+    with pytest.raises(ValueError, match="decides 'lister', which the model does not have; did you mean 'listed'"):
+        exported(lister=[True])
+
+
+def test_a_scope_has_no_place_in_a_final_architecture():
+    with pytest.raises(ValueError, match="decides 'cell', which the model does not have"):
+        exported(cell=[True])
+
+
+def test_a_mask_of_another_length_is_an_assertion_error():
+    with pytest.raises(AssertionError, match="the mask of LayerChoice 'op' must have 2 entries"):
+        exported(op=[True])
+
+
+@pytest.mark.parametrize("method", ["sample_search", "sample_final"])
+def test_a_mutator_without_samplers_says_which_it_needs(method):
+    with pytest.raises(NotImplementedError, match=rf"MaskMutator needs {method}\(\)"):
+        getattr(MaskMutator(Net()), method)()
+
+
+# ---- and the rest of the library -----------------------------------------------------------------------------------------
+
+
+def test_a_final_architecture_of_single_choices_is_one_that_export_takes():
+    net = Net()
+    mutator = Given(net, final={"op": [False, True], "listed": [1.0, 0.0], "skip": torch.tensor([True, False, True])})
+    plain = export(net, mutator.export())
+    assert torch.equal(plain(X), (X.tanh() + X.relu()) / 2)
+
+
+def test_the_choice_in_force_is_read_off_masks_where_it_is_one():
+    net = Net()
+    mutator = Given(net, {"op": [0.0, 1.0], "listed": [0.5, 0.5], "skip": [False, True, True]})
+    mutator.reset()
+    found = [module.current_choice for module in (net.one, net.two.op, net.listed, net.skip)]
+    assert found == ["tanh", "tanh", None, ("cell", "listed")]
+
+
+def test_a_mask_that_takes_two_candidates_of_a_layer_is_no_choice():
+    net = Net()
+    mutator = Given(net, {"op": [True, True], "listed": [False, False], "skip": [False] * 3})
+    mutator.reset()
+    assert [module.current_choice for module in (net.one, net.listed, net.skip)] == [None, None, ()]
+
+
+@pytest.mark.parametrize("listed", [[0.5, 0.5], [True, True], [False, False]])
+def test_masks_that_are_no_choice_are_not_exported_as_the_default(listed):
+    net = Net()
+    mutator = Given(net, {**SEARCH, "listed": listed})
+    mutator.reset()
+    with pytest.raises(RuntimeError, match="'listed' has no choice: a Given decides it, by a mask"):
+        export(net)
+
+
+def test_a_mutator_of_choices_takes_over_the_choices_that_masks_made():
+    net = Net()
+    mutator = Given(net, {"op": [0.0, 1.0], "listed": [False, True], "skip": [False, True, True]})
+    mutator.reset()
+    assert Mutator(net).current_choices == {"op": "tanh", "listed": 1, "skip": ["cell", "listed"]}
+
+
+def test_a_fixed_choice_stays_fixed_under_masks():
+    net = Net()
+    net.listed.fix_chosen(1)
+    mutator = Given(net, {"op": [False, True], "listed": [True], "skip": [False, False, True]})
+    mutator.reset()
+    assert torch.equal(net(X), X.sigmoid())
