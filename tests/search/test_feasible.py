@@ -13,6 +13,8 @@ from mutorch.mutables import OneShotMutableOP
 from mutorch.mutators import Mutator
 from mutorch.registry import MODELS
 from mutorch.search import Feasible
+from mutorch.search.strategies import STRATEGIES
+from mutorch.space import Decision, Ref, SearchSpace
 
 
 def draw_all(feasible, limit=10_000):
@@ -126,3 +128,59 @@ def test_bounds_that_no_architecture_meets_together_are_refused_with_the_closest
         InfeasibleBudgetError, match="though each bound can be met alone; the closest has macs .*, params"
     ):
         Feasible(toy.space, toy.table, budget)
+
+
+# ---- constraints -----------------------------------------------------------------------------------------------------
+
+
+def constrained(toy, *constraints):
+    """The toy with constraints on its space."""
+    toy.space = SearchSpace(toy.space.decisions, constraints)
+    toy.table = CostTable(toy.space, {}, toy.table._factors)
+    return toy
+
+
+WIDE = Ref("b0").isin(["wide", "huge"]) | Ref("b1").eq("huge")
+
+
+@pytest.mark.parametrize("spec", [None, {"macs": "60%"}, {"macs": ("45%", "55%"), "params": "55%"}])
+def test_every_architecture_that_obeys_and_is_feasible_is_drawn_exactly_once(make_toy, spec):
+    toy = constrained(make_toy(blocks=4), WIDE, Ref("b2").ne(Ref("b3")))
+    budget = Budget.parse(spec, toy.table)
+    drawn = draw_all(Feasible(toy.space, toy.table, budget))
+    expected = [tuple(a.values()) for a in toy.space.grid() if budget.allows(toy.table(a))]
+    assert len(expected) > 0
+    assert sorted(drawn) == sorted(expected)
+
+
+def test_accept_refuses_what_breaks_a_constraint(make_toy):
+    toy = constrained(make_toy(blocks=2), WIDE)
+    feasible = Feasible(toy.space)
+    assert feasible.accept({"b0": "thin", "b1": "none"}) is None
+    assert feasible.accept({"b0": "wide", "b1": "none"}) == {"b0": "wide", "b1": "none"}
+
+
+def test_first_draws_are_uniform_over_what_obeys(make_toy):
+    toy = constrained(make_toy(blocks=2), WIDE)
+    drawn = Counter(tuple(Feasible(toy.space).draw(seed).values()) for seed in range(1000))
+    assert len(drawn) == toy.space.size == 10
+    assert all(65 < number < 140 for number in drawn.values())
+
+
+def test_a_shared_budget_of_many_decisions_is_drawn_from():
+    decisions = [Decision(f"depth{n}", (1, 2, 3, 4)) for n in range(30)]
+    total = sum((Ref(d.name) for d in decisions[1:]), Ref("depth0"))
+    space = SearchSpace(decisions, [total <= 45])  # of random ones, one in 10^8
+    drawn = [Feasible(space).draw(seed) for seed in range(3)]
+    assert all(sum(architecture.values()) <= 45 for architecture in drawn)
+    assert drawn[0] != drawn[1]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_obeys(make_toy, strategy):
+    toy = constrained(make_toy(blocks=4), WIDE, Ref("b2").ne(Ref("b3")))
+    asking = STRATEGIES[strategy](Feasible(toy.space, toy.table, Budget.parse({"macs": "80%"}, toy.table)), 0)
+    for _ in range(60):
+        architecture = asking.ask()
+        assert architecture in toy.space
+        asking.tell(architecture, toy.score(architecture))

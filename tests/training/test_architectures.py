@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mutorch.space import Decision, SearchSpace
+from mutorch.space import Decision, Ref, SearchSpace
 from mutorch.training import single_path, strict_fair
 
 SPACE = SearchSpace([Decision("op", ("a", "b", "c", "d")), Decision("size", (3, 5)), Decision("rate", (0.1, 0.2, 0.3))])
@@ -52,3 +52,13 @@ def test_a_strictly_fair_set_uses_every_choice_equally_often(counts, seed, step)
 def test_strictly_fair_sets_are_permutations_and_not_shifts_of_each_other(step):
     columns = [tuple(a["op"] for a in strict_fair(SPACE, seed, step)) for seed in range(200)]
     assert len(set(columns)) == 24
+
+
+def test_architectures_of_a_step_obey_constraints():
+    decisions = [Decision("a", (1, 2, 3)), Decision("b", (1, 2, 3))]
+    space = SearchSpace(decisions, [Ref("a") + Ref("b") <= 4])
+    for step in range(30):
+        assert single_path(space, 0, step) in space
+        drawn = strict_fair(space, 0, step)
+        assert len(drawn) == 3
+        assert all(architecture in space for architecture in drawn)

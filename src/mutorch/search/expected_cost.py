@@ -14,7 +14,7 @@ def expected_cost(mutator: Mutator, table: CostTable, metric: str = "macs") -> T
     A cost table is a sum of small tables, each over a few decisions, and decisions are drawn independently: the expectation
     is the sum of the tables' expectations, as DSNAS (arXiv 2002.09128, section 3.4) and ProxylessNAS (arXiv 1812.00332) have it
     for operations that do not act on each other, and here for those that do. Decisions that are not learned, and routes,
-    count as the choice that `Mutator.argmax` gives them.
+    count as the choice that `Mutator.argmax` gives them. Constraints are left aside: drawn independently, decisions break them.
 
     Args:
         table: of the same space.

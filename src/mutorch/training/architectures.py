@@ -20,7 +20,8 @@ def strict_fair(space: SearchSpace, seed: int, step: int) -> list[Architecture]:
 
     Strict fairness (FairNAS, arXiv 1907.01845): each decision goes through its choices in a random order, without
     replacement. A decision with fewer choices than the largest starts its order again; a choice is then used at most once
-    more than another.
+    more than another. Where that breaks constraints of the space, the nearest allowed architecture takes its place, and
+    choices are used as equally as the constraints let them.
     """
     rng = random_at(seed, "strict fair", step)
     count = max((len(decision.choices) for decision in space), default=1)
@@ -29,4 +30,4 @@ def strict_fair(space: SearchSpace, seed: int, step: int) -> list[Architecture]:
         order = list(decision.choices)
         rng.shuffle(order)
         columns[decision.name] = [order[number % len(order)] for number in range(count)]
-    return [{name: column[number] for name, column in columns.items()} for number in range(count)]
+    return [space.repair({name: column[number] for name, column in columns.items()}) for number in range(count)]
