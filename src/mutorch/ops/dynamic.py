@@ -268,6 +268,8 @@ def active_tensor(name: str) -> property:
     def read(module: Any) -> Any:
         whole = module._parameters.get(name)
         if whole is None:
+            whole = module._buffers.get(name)
+        if whole is None:
             whole = whole_tensor(module, name)
         if whole is None:
             if not any(name in held for held in (module._parameters, module._buffers, module.__dict__)):

@@ -15,6 +15,7 @@ from mutorch.mutables.combinations import at_all_choices, sources_of
 from mutorch.mutables.held import RowDepth
 
 from .sequential import DynamicSequential
+from .static import MUTABLES
 
 Blocks = nn.Module | Callable[[int], nn.Module] | Sequence[nn.Module]
 Depth = int | tuple[int, int] | list[int] | BaseMutable[Any, Any]
@@ -54,6 +55,12 @@ class Repeat(DynamicSequential):
             row = RowDepth(mutable, "depth")
             self.__dict__[HELD] = [row]
             self.register_mutable_attr("depth", row)
+
+    def running_modules(self) -> list[nn.Module]:
+        """Those that run now."""
+        held = self.__dict__.get(HELD)
+        blocks = [block for name, block in self._modules.items() if name != MUTABLES and block is not None]
+        return blocks if held is None else blocks[: int(held[0].current_choice)]
 
     def extras(self) -> tuple[str, ...]:
         return (*super().extras(), "_extents")

@@ -13,6 +13,9 @@ from mutorch.mutables import DerivedMutable, MutableValue
 from .op import Attr, DynamicOp
 
 
+_NOT_RUN = (MutableValue, DerivedMutable, nn.ModuleDict)
+
+
 class DynamicSequential(DynamicOp, nn.Sequential):
     """An `nn.Sequential` whose `depth` can be decided: the first `depth` modules run.
 
@@ -67,8 +70,7 @@ class DynamicSequential(DynamicOp, nn.Sequential):
         return tuple(name for name in self._modules if name not in run)
 
     def _pure(self) -> list[tuple[str, nn.Module]]:
-        ignored = MutableValue | DerivedMutable | nn.ModuleDict
-        return [(name, module) for name, module in self._modules.items() if not isinstance(module, ignored)]
+        return [(name, module) for name, module in self._modules.items() if not isinstance(module, _NOT_RUN)]
 
     def __iter__(self) -> Iterator[nn.Module]:
         return iter(self.pure_modules())
