@@ -14,7 +14,7 @@ from .outcomes import may_hold
 
 LISTED = 20_000
 """Combinations up to which they are listed, so that drawing is uniform however few are allowed."""
-_TRIES = 100
+_TRIES, _MORE_TRIES = 100, 1000
 _NEAR_STEPS = 2_000
 _STEPS = 20_000
 
@@ -87,7 +87,7 @@ class Tied:
         Errors:
             SpaceError: there is none, or none was found.
         """
-        for _ in range(_TRIES):
+        for _ in range(_TRIES if self.combinations <= LISTED else _MORE_TRIES):
             found = {
                 d.name: fixed[d.name] if d.name in fixed else d.choices[int(random.random() * len(d.choices))]
                 for d in self.decisions
