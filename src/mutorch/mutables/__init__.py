@@ -7,6 +7,7 @@ from .candidates import build_candidates as build_candidates
 from .cell import Cell as Cell
 from .channel import BaseMutableChannel as BaseMutableChannel
 from .channel_container import MutableChannelContainer as MutableChannelContainer
+from .chooser import Chooser as Chooser
 from .chosen import ChosenInputs as ChosenInputs
 from .chosen import ChosenLayer as ChosenLayer
 from .clock import CLOCK as CLOCK

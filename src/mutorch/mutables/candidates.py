@@ -38,7 +38,7 @@ def build_candidates(
         return candidates
     built = nn.ModuleDict()
     for name, candidate in candidates.items():
-        module = _build(name, candidate, module_kwargs or {})
+        module = build_candidate(name, candidate, module_kwargs or {})
         try:
             built.add_module(name, module)
         except KeyError as error:
@@ -46,7 +46,8 @@ def build_candidates(
     return built
 
 
-def _build(name: str, candidate: object, module_kwargs: Mapping[str, Any]) -> nn.Module:
+def build_candidate(name: str, candidate: object, module_kwargs: Mapping[str, Any]) -> nn.Module:
+    """One candidate as a module: itself, or what a config with `type` describes."""
     if not isinstance(name, str):
         raise TypeError(f"candidate names must be strings, got {name!r}")
     if isinstance(candidate, nn.Module):

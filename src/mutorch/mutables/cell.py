@@ -112,7 +112,7 @@ class Cell(nn.Module):
     def output_node_indices(self) -> list[int]:
         """The numbers of the nodes that are in the output."""
         everything = list(range(len(self.inputs)))
-        taken = [_position(take) for takes in self.inputs for take in takes]  # type: ignore[union-attr]
+        taken = [_position(take) for takes in self.inputs for take in takes.children()]
         if self.merge_op == "all" or None in taken:
             return everything
         return [node for node in everything if node + self.num_predecessors not in taken]

@@ -8,23 +8,21 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mutorch.errors import ChoiceError, FixedError, nearest
+from mutorch.errors import ChoiceError, nearest
 from mutorch.space.decision import key as spelled
 
+from .chooser import Chooser
 from .chosen import ChosenInputs
-from .clock import tick
-from .diff_module import DiffMutableModule, weighted_sum
+from .diff_module import weighted_sum
 from .diff_route import MAX_DECISION_CHOICES
-from .dump import DumpChosen
 from .inputs import NO_KEY, in_order, value_of
 from .layer_choice import check_mixable
-from .masks import check_reduction, one_hot, reduced
-from .mutable import Mutable
+from .masks import one_hot, reduced
 from .picks import AnyNumber, Picks, Some
 from .relaxation import Relaxation
 
 
-class InputChoice(Mutable, DiffMutableModule[Any, Any]):
+class InputChoice(Chooser):
     """Some of several inputs: what connects the layers of a network (seed 004).
 
     `forward` takes a list with one input for each candidate, or a dict by the names of `choose_from`, which may have more.
@@ -74,8 +72,7 @@ class InputChoice(Mutable, DiffMutableModule[Any, Any]):
         label: str | None = None,
         relaxation: Relaxation | None = None,
     ) -> None:
-        super().__init__(key, label=label, relaxation=relaxation)
-        check_reduction(reduction, self._describe())
+        super().__init__(reduction, return_mask, key, label, relaxation)
         self.choose_from = _sources(n_candidates, choose_from, self._describe())
         self.n_candidates = len(self.choose_from)
         if n_chosen is not None and not (_is_count(n_chosen) and n_chosen <= self.n_candidates):
@@ -84,10 +81,7 @@ class InputChoice(Mutable, DiffMutableModule[Any, Any]):
                 f"{self.n_candidates}; got {n_chosen!r}"
             )
         self.n_chosen = n_chosen
-        self.reduction = reduction
-        self.return_mask = return_mask
         self.is_read_elsewhere = False
-        self._kept: Any = None
         self._positions: dict[Any, tuple[int, ...]] = {}
 
     # ---- choices -------------------------------------------------------------------------------------------------
@@ -155,29 +149,6 @@ class InputChoice(Mutable, DiffMutableModule[Any, Any]):
         return right and (not self._is_fixed or self.decided(numbers) == self._kept)
 
     @property
-    def current_choice(self) -> Any:
-        """The choice in force, also where a mutator with callbacks made it; `None` where it is none of the choices."""
-        if self._current_choice is None and self.mutator is not None:
-            return self.mutator.choice_of(self)
-        return self._current_choice
-
-    @current_choice.setter
-    def current_choice(self, choice: Any) -> None:
-        if self._is_fixed and not self.allows(choice):
-            raise FixedError(f"{self._describe()} is fixed to {self._kept!r}, got {choice!r}")
-        if choice is not None:
-            self._check_choice(choice)
-            choice = self.decided(self.numbers(choice))
-        self.__dict__["_current_choice"] = choice
-        tick()
-
-    def leave_to_mutator(self) -> None:
-        """Forget the choice: the mutator with callbacks decides again."""
-        if not self._is_fixed:
-            self.assign(None)
-            self.set_forward_args(None)
-
-    @property
     def picks(self) -> Picks:
         """`n_chosen` inputs, or any number."""
         return AnyNumber() if self.n_chosen is None else Some(self.n_chosen)
@@ -215,16 +186,9 @@ class InputChoice(Mutable, DiffMutableModule[Any, Any]):
         self._kept = self._current_choice
         self.is_fixed = True
 
-    def dump_chosen(self) -> DumpChosen:
-        """The current choice, with the labels of all inputs as meta.
-
-        Errors:
-            ChoiceError: no choice was made.
-        """
-        choice = self.current_choice
-        if choice is None:
-            raise ChoiceError(f"{self._describe()} has no current choice to dump; inputs: {self.choices}")
-        return DumpChosen(list(choice) if isinstance(choice, tuple) else choice, {"all_choices": self.choices})
+    def _own(self, choice: Any) -> Any:
+        self._check_choice(choice)
+        return self.decided(self.numbers(choice))
 
     def _check_choice(self, choice: Any) -> None:
         if not self.allows(choice):
@@ -236,7 +200,7 @@ class InputChoice(Mutable, DiffMutableModule[Any, Any]):
 
     def forward(self, x: Sequence[Any] | Mapping[str, Any], arch_param: Tensor | None = None) -> Any:
         inputs = in_order(x, self.choose_from, self._describe())
-        choice = self._current_choice
+        choice = self._settled if self._current_choice is None else self._current_choice
         if choice is None or arch_param is not None:
             return self._forward_open(inputs, self.arch_param if arch_param is None else arch_param)
         known = spelled(choice)

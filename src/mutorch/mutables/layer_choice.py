@@ -6,21 +6,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mutorch.errors import CandidateError, ChoiceError, FixedError, MissingCandidateError, nearest
+from mutorch.errors import CandidateError, ChoiceError, MissingCandidateError, nearest
 
+from .candidates import build_candidate
+from .chooser import Chooser
 from .chosen import ChosenLayer
 from .clock import tick
-from .diff_module import DiffMutableModule, weighted_sum
-from .dump import DumpChosen
-from .masks import check_reduction, one_hot, reduced
-from .mutable import Mutable
+from .diff_module import weighted_sum
+from .masks import one_hot, reduced
 from .relaxation import Relaxation
 
 Label = str | int
 """How a choice spells a candidate: its name, or its position where the names are mere numbers."""
 
 
-class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
+class LayerChoice(Chooser):
     """A layer of which one candidate computes (seed 004).
 
     Three kinds of mutator can decide it. `mutorch.Mutator` sets one choice at a time, as of every other mutable, and can
@@ -32,7 +32,8 @@ class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
     that `nn.Module` cannot hold (`"forward"`, `"a.b"`) gets underscores there, and stays what it is everywhere else.
 
     Args:
-        op_candidates: modules, in a list, tuple or `nn.ModuleList` (named `"0"`, `"1"`, …), or by name in a dict.
+        op_candidates: modules, or configs with `type`, in a list, tuple or `nn.ModuleList` (named `"0"`, `"1"`, …), or by
+            name in a dict.
         reduction: what becomes of several outputs: `"sum"`, `"mean"` (over their number), `"concat"` (along dimension 1),
             or `"none"` (their list). One output stays as it is, and none gives `None`.
         return_mask: whether `forward` gives a pair, of which the second is the mask.
@@ -65,13 +66,9 @@ class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
         label: str | None = None,
         relaxation: Relaxation | None = None,
     ) -> None:
-        super().__init__(key, label=label, relaxation=relaxation)
-        check_reduction(reduction, self._describe())
-        self.reduction = reduction
-        self.return_mask = return_mask
+        super().__init__(reduction, return_mask, key, label, relaxation)
         self.names: list[str] = []
         self._children: dict[str, str] = {}
-        self._kept: Label | None = None
         self._fixed_mask: list[bool] | None = None
         self._by_label: dict[Label, str] = {}
         for name, module in _named(op_candidates, self._describe()):
@@ -189,28 +186,6 @@ class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
 
     # ---- choosing ------------------------------------------------------------------------------------------------
 
-    @property
-    def current_choice(self) -> Any:
-        """The choice in force, also where a mutator with callbacks made it; `None` where it is none of `choices`."""
-        if self._current_choice is None and self.mutator is not None:
-            return self.mutator.choice_of(self)
-        return self._current_choice
-
-    @current_choice.setter
-    def current_choice(self, choice: Any) -> None:
-        if self._is_fixed and choice != self._kept:
-            raise FixedError(f"{self._describe()} is fixed to {self._kept!r}, got {choice!r}")
-        if choice is not None:
-            choice = self._own(choice)
-        self.__dict__["_current_choice"] = choice
-        tick()
-
-    def leave_to_mutator(self) -> None:
-        """Forget the choice: the mutator with callbacks decides again."""
-        if not self._is_fixed:
-            self.assign(None)
-            self.set_forward_args(None)
-
     def chosen_module(self, choice: Any) -> nn.Module:
         choice = self._own(choice)
         module: nn.Module = self._modules[self._by_label[choice]]  # type: ignore[assignment]
@@ -220,6 +195,8 @@ class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
 
     def active_candidates(self) -> list[nn.Module]:
         """The candidates that the next `forward` computes; all, while a mutator with callbacks decides."""
+        if self._settled is not None:
+            return [self.chosen_module(self._settled)]
         if self._current_choice is None and (self.arch_param is None or self._draw is None):
             return list(self.candidates.values())
         return super().active_candidates()
@@ -242,16 +219,6 @@ class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
         self._relabel()
         self._current_choice = chosen
         self.is_fixed = True
-
-    def dump_chosen(self) -> DumpChosen:
-        """The current choice, with all choices as meta.
-
-        Errors:
-            ChoiceError: no choice was made.
-        """
-        if self.current_choice is None:
-            raise ChoiceError(f"{self._describe()} has no current choice to dump; choices: {self.choices}")
-        return DumpChosen(chosen=self.current_choice, meta={"all_choices": self.choices})
 
     def _own(self, choice: Any) -> Label:
         """A choice as it is spelled here: `"1"` for the candidate of that name gives 1 where positions are labels."""
@@ -279,7 +246,9 @@ class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
         # Written out, and straight to the dicts: a layer is dispatched once a step, and further frames would show.
         choice = self._current_choice
         if choice is None:
-            return self._forward_open(args, kwargs)
+            choice = self._settled
+            if choice is None:
+                return self._forward_open(args, kwargs)
         output = self._modules[self._by_label[choice]](*args, **kwargs)  # type: ignore[misc]
         if self.reduction == "none":
             output = [output]
@@ -287,7 +256,7 @@ class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
 
     def _forward_open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.arch_param is not None:
-            output, mask = self._mixed(self.arch_param, args, kwargs)
+            output, mask = self._mixed(self.arch_param, *args, **kwargs)
         elif self.mutator is not None:
             output, mask = self.mutator.on_forward_layer_choice(self, *args, **kwargs)
         else:
@@ -300,7 +269,7 @@ class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
         Errors:
             ChoiceError: not one value for each candidate, or outputs that cannot be mixed.
         """
-        return self._mixed(arch_param, (x,), {})[0]
+        return self._mixed(arch_param, x)[0]
 
     def forward_all(self, *args: Any, **kwargs: Any) -> Any:
         """What all candidates compute, reduced."""
@@ -315,7 +284,7 @@ class LayerChoice(Mutable, DiffMutableModule[Any, Any]):
         self._check_arch_param(arch_param)
         return self.choices[int(arch_param.detach().argmax())]
 
-    def _mixed(self, arch_param: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Tensor]:
+    def _mixed(self, arch_param: Tensor, *args: Any, **kwargs: Any) -> tuple[Any, Tensor]:
         """The mixture, and the weights. As these sum to one, it is the sum and the mean alike."""
         check_mixable(self.reduction, self._describe())
         weights, paths = self._weighted(arch_param)
@@ -349,11 +318,19 @@ def _named(given: Any, owner: str) -> list[tuple[str, nn.Module]]:
         raise CandidateError(f"{owner} takes its candidates in a list or a dict of modules, got {type(given).__name__}")
     if not named:
         raise ChoiceError(f"{owner} got no candidates: it needs at least one")
-    for name, module in named:
+    for name, _ in named:
         if not isinstance(name, str):
             raise CandidateError(f"{owner} names its candidates by strings, got {name!r}")
-        _check_module(name, module, owner)
-    return named
+    return [(name, _built(name, module, owner)) for name, module in named]
+
+
+def _built(name: str, candidate: Any, owner: str) -> nn.Module:
+    """A candidate, built if it is a config."""
+    if isinstance(candidate, Mapping) and "type" in candidate:
+        return build_candidate(name, candidate, {})
+    _check_module(name, candidate, owner)
+    module: nn.Module = candidate
+    return module
 
 
 def _check_module(name: str, module: Any, owner: str) -> None:

@@ -1,5 +1,6 @@
 """The base of mutables that a mutator with callbacks can decide: the older one-shot API (seed 004)."""
 
+import sys
 import warnings
 from typing import Any
 
@@ -32,16 +33,19 @@ class Mutable(BaseMutable[Any, Any]):
         True
     """
 
+    _settled: Any
+
     def __init__(self, key: Any = None, *, label: str | None = None, **kwargs: Any) -> None:
         if key is not None and label is not None and key != label:
             raise ChoiceError(f"key and label name one thing, expected one of them; got {key!r} and {label!r}")
         key = label if key is None else key
         if key is not None and not isinstance(key, str):
-            warnings.warn(f"key {key!r} is no string and was converted to {str(key)!r}", stacklevel=3)
+            warnings.warn(f"key {key!r} is no string and was converted to {str(key)!r}", stacklevel=_outside())
             key = str(key)
         super().__init__(alias=key, **kwargs)
         # Not attributes that nn.Module would register: the mutator is no part of the model.
         self.__dict__["_mutator"] = None
+        self.__dict__["_settled"] = None
         self.__dict__["_path"] = None
 
     @property
@@ -73,6 +77,7 @@ class Mutable(BaseMutable[Any, Any]):
                 f"{type(mutator).__name__} too; call unbind() on the first"
             )
         self.__dict__["_mutator"] = mutator
+        self.__dict__["_settled"] = None
 
     def found_at(self, path: str) -> None:
         """Remember where in the model a mutator found it."""
@@ -94,4 +99,12 @@ class Mutable(BaseMutable[Any, Any]):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy of a model is free to be decided by another mutator.
-        return {**self.__dict__, "_mutator": None}
+        return {**self.__dict__, "_mutator": None, "_settled": None}
+
+
+def _outside() -> int:
+    """How many frames above the caller the one is that is no code of this library."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("mutorch."):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -49,7 +49,6 @@ class MaskMutator(BaseMutator):
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
         self._cache: dict[str, Any] = {}
-        self._settled: list[tuple[LayerChoice | InputChoice, Any]] = []
 
     @abstractmethod
     def sample_search(self) -> Masks:
@@ -69,28 +68,16 @@ class MaskMutator(BaseMutator):
     def reset(self) -> None:
         """Decide anew."""
         self._cache = dict(self.sample_search())
-        self._settled = []
         for mutable in self.undedup_mutables:
             if isinstance(mutable, LayerChoice | InputChoice):
-                mutable.leave_to_mutator()
-                self._settle(mutable)
+                mutable.leave_to_mutator(self._settled_choice(mutable))
 
-    def unbind(self) -> None:
-        for mutable, choice in self._settled:
-            if mutable.current_choice == choice:  # nobody has decided it since
-                mutable.leave_to_mutator()
-        self._settled = []
-        super().unbind()
-
-    def _settle(self, mutable: LayerChoice | InputChoice) -> None:
-        """Let what a mask of bools takes compute without asking again, unless a subclass wants to be asked."""
+    def _settled_choice(self, mutable: LayerChoice | InputChoice) -> Any:
+        """What a mask of bools takes, which then computes without asking again; `None` where a subclass wants to be asked."""
         mask: Any = self._cache.get(str(mutable.key))
-        if not _is_bool(mask) or len(mask) != len(mutable.choices) or mutable.is_fixed or self._asks(mutable):
-            return
-        choice = choice_of(mutable, mask)
-        if choice is not None:
-            mutable.assign(choice)
-            self._settled.append((mutable, choice))
+        if not _is_bool(mask) or len(mask) != len(mutable.choices) or self._asks(mutable):
+            return None
+        return choice_of(mutable, mask)
 
     def _asks(self, mutable: LayerChoice | InputChoice) -> bool:
         own, plain = type(self), MaskMutator
