@@ -76,6 +76,11 @@ class Chooser(Mutable, DiffMutableModule[Any, Any]):
             raise ChoiceError(f"{self._describe()} has no current choice to dump; choices: {self.choices}")
         return DumpChosen(list(choice) if isinstance(choice, tuple) else choice, {"all_choices": self.choices})
 
+    @property
+    @abstractmethod
+    def candidate_names(self) -> list[str]:
+        """The names of the candidates, by which files may say what is taken."""
+
     @abstractmethod
     def _own(self, choice: Any) -> Any:
         """A choice as it is spelled here.

@@ -93,6 +93,11 @@ class InputChoice(Chooser):
         return [*self.choose_from] if distinct else [*range(self.n_candidates)]
 
     @property
+    def candidate_names(self) -> list[str]:
+        """`choose_from`."""
+        return self.choose_from
+
+    @property
     def decision_choices(self) -> list[Any]:
         """What may be taken: labels, or tuples of them; after fixing, the one that is left.
 

@@ -98,6 +98,11 @@ class LayerChoice(Chooser):
         """Unless all candidates were dropped: then it gives `None`, for good."""
         return bool(self.candidates)
 
+    @property
+    def candidate_names(self) -> list[str]:
+        """`names`."""
+        return self.names
+
     def candidate_at(self, child: str) -> Any:
         return next((label for label, name in self._by_label.items() if name == child), None)
 

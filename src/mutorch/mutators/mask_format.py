@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 
 from mutorch.errors import ChoiceError, nearest
-from mutorch.mutables import InputChoice, LayerChoice
+from mutorch.mutables import Chooser, InputChoice, LayerChoice
 from mutorch.mutables.masks import as_mask, one_hot
-
-Chooser = LayerChoice | InputChoice
 
 
 def encode(mutable: Chooser, mask: Any) -> Any:
@@ -69,7 +67,7 @@ def _plain(value: Any) -> list[Any]:
 
 
 def _position(mutable: Chooser, item: Any, value: Any) -> int:
-    names = mutable.names if isinstance(mutable, LayerChoice) else mutable.choose_from
+    names = mutable.candidate_names
     if isinstance(item, str):
         if names.count(item) == 1:
             return names.index(item)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mutorch.errors import MissingDecisionError, MutorchError, UndecidedError, nearest
-from mutorch.mutables import InputChoice, LayerChoice, Mutable
+from mutorch.mutables import Chooser, InputChoice, LayerChoice, Mutable
 from mutorch.mutables.inputs import value_of
 from mutorch.mutables.masks import as_mask, reduced, select
 
@@ -61,25 +61,25 @@ class MaskMutator(BaseMutator):
         raise CallbackError(f"{type(self).__name__} needs sample_final()")
 
     @property
-    def choosers(self) -> Iterator[LayerChoice | InputChoice]:
+    def choosers(self) -> Iterator[Chooser]:
         """What is decided, each key once, in the order of the model."""
-        return (mutable for mutable in self.mutables if isinstance(mutable, LayerChoice | InputChoice))
+        return (mutable for mutable in self.mutables if isinstance(mutable, Chooser))
 
     def reset(self) -> None:
         """Decide anew."""
         self._cache = dict(self.sample_search())
         for mutable in self.undedup_mutables:
-            if isinstance(mutable, LayerChoice | InputChoice):
+            if isinstance(mutable, Chooser):
                 mutable.leave_to_mutator(self._settled_choice(mutable))
 
-    def _settled_choice(self, mutable: LayerChoice | InputChoice) -> Any:
+    def _settled_choice(self, mutable: Chooser) -> Any:
         """What a mask of bools takes, which then computes without asking again; `None` where a subclass wants to be asked."""
         mask: Any = self._cache.get(str(mutable.key))
         if not _is_bool(mask) or len(mask) != len(mutable.choices) or self._asks(mutable):
             return None
         return choice_of(mutable, mask)
 
-    def _asks(self, mutable: LayerChoice | InputChoice) -> bool:
+    def _asks(self, mutable: Chooser) -> bool:
         own, plain = type(self), MaskMutator
         if isinstance(mutable, LayerChoice):
             return own.on_forward_layer_choice is not plain.on_forward_layer_choice
@@ -115,11 +115,11 @@ class MaskMutator(BaseMutator):
         return {key: mask.tolist() if hasattr(mask, "tolist") else list(mask) for key, mask in self._cache.items()}
 
     def choice_of(self, mutable: Mutable) -> Any:
-        if not isinstance(mutable, LayerChoice | InputChoice):
+        if not isinstance(mutable, Chooser):
             return None
         return choice_of(mutable, self._cache.get(str(mutable.key)))
 
-    def mask_of(self, mutable: LayerChoice | InputChoice) -> Tensor:
+    def mask_of(self, mutable: Chooser) -> Tensor:
         """The mask in force.
 
         Errors:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mutorch.mutables import InputChoice, LayerChoice
+from mutorch.mutables import Chooser, InputChoice
 from mutorch.mutables.masks import one_hot
 
 from .mask_mutator import MaskMutator
@@ -35,7 +35,7 @@ class RandomMutator(MaskMutator):
     def sample_final(self) -> dict[str, Tensor]:
         return self.sample_search()
 
-    def _draw(self, mutable: LayerChoice | InputChoice) -> Tensor:
+    def _draw(self, mutable: Chooser) -> Tensor:
         count = len(mutable.choices)
         if isinstance(mutable, InputChoice) and mutable.n_chosen is None:
             return torch.randint(2, (count,), generator=self.generator).bool()
