@@ -7,10 +7,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from mutorch.errors import ConfigError
 from mutorch.training import fit
+from mutorch.training.distill import class_dim, scores_of, seen_outputs
 from mutorch.utils import evaluating, require
 
 from .batches import device_of
@@ -142,21 +142,16 @@ class Distilled:
 
     def _run(self, model: nn.Module, batch: Any) -> tuple[Tensor, list[Tensor]]:
         """The loss, and every tensor that the model gave."""
-        outputs: list[Any] = []
-        handle = model.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
-        try:
+        with seen_outputs(model) as outputs:
             loss = self._loss(model, batch)
-        finally:
-            handle.remove()
         if not outputs:
             raise ConfigError("the loss does not call the model, so its outputs cannot be compared; give distill=0")
-        leaves = [leaf for leaf in tree_leaves(outputs[-1]) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
-        return loss, [leaf for leaf in leaves if leaf.dim() > 0]
+        return loss, scores_of(outputs[-1])
 
     def _apart(self, output: Tensor, wanted: Tensor) -> Tensor:
         if output.dim() < 2:
             return F.mse_loss(output, wanted)
-        along = 2 if output.dim() == 3 else 1
+        along = class_dim(output)
         soft = [F.log_softmax(logits.float() / self._temperature, dim=along) for logits in (output, wanted)]
         each = F.kl_div(soft[0], soft[1], log_target=True, reduction="none").sum(dim=along)
         return each.mean() * self._temperature**2

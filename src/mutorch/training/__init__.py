@@ -1,5 +1,6 @@
 """Train the supernet: steps for the user's own loop, and a ready loop."""
 
+from .architectures import sandwiched as sandwiched
 from .architectures import single_path as single_path
 from .architectures import strict_fair as strict_fair
 from .collapse import CollapseMeter as CollapseMeter
@@ -13,12 +14,15 @@ from .differentiable import joint_step as joint_step
 from .differentiable import policy_step as policy_step
 from .differentiable import relaxed_step as relaxed_step
 from .differentiable import unrolled_arch_step as unrolled_arch_step
+from .distill import soft_cross_entropy as soft_cross_entropy
 from .eigenvalue import SharpnessGuard as SharpnessGuard
 from .eigenvalue import dominant_eigenvalue as dominant_eigenvalue
 from .fit import FitResult as FitResult
 from .fit import fit as fit
 from .recalibrate import recalibrate_ as recalibrate_
 from .recalibrate import recalibrated as recalibrated
+from .sandwich import sandwich_step as sandwich_step
+from .sandwich import slimmable_step as slimmable_step
 from .steps import path_step as path_step
 from .steps import single_path_step as single_path_step
 from .steps import strict_fair_step as strict_fair_step

@@ -1,5 +1,6 @@
 """Which architectures a training step uses: a pure function of seed and step, so that all ranks agree unasked."""
 
+from mutorch.errors import ConfigError
 from mutorch.space import Architecture, SearchSpace, random_at
 
 
@@ -31,3 +32,21 @@ def strict_fair(space: SearchSpace, seed: int, step: int) -> list[Architecture]:
         rng.shuffle(order)
         columns[decision.name] = [order[number % len(order)] for number in range(count)]
     return [space.repair({name: column[number] for name, column in columns.items()}) for number in range(count)]
+
+
+def sandwiched(space: SearchSpace, seed: int, step: int, num_random: int = 2) -> list[Architecture]:
+    """The largest architecture, the smallest, and uniform ones between them: what a `sandwich_step` trains.
+
+    Errors:
+        ConfigError: a number of random architectures below zero.
+
+    Example:
+        >>> from mutorch.space import Decision
+        >>> space = SearchSpace([Decision("width", (8, 16, 32))])
+        >>> [architecture["width"] for architecture in sandwiched(space, 0, 7)][:2]
+        [32, 8]
+    """
+    if isinstance(num_random, bool) or not isinstance(num_random, int) or num_random < 0:
+        raise ConfigError(f"num_random must be an int of at least 0, got {num_random!r}")
+    between = [space.sample(random_at(seed, "sandwich", step, number)) for number in range(num_random)]
+    return [space.max, space.min, *between]

@@ -81,6 +81,18 @@ def path_step(
     backward: Callable[[Tensor], Any] = torch.Tensor.backward,
 ) -> Tensor:
     """The gradients of the given architectures, added up; what the other steps are made of."""
+    return run_paths(net, mutator, lambda _, model: loss_fn(model), architectures, backward=backward)
+
+
+def run_paths(
+    net: nn.Module,
+    mutator: Mutator,
+    loss_of: Callable[[int, nn.Module], Tensor],
+    architectures: Sequence[Architecture],
+    *,
+    backward: Callable[[Tensor], Any] = torch.Tensor.backward,
+) -> Tensor:
+    """As `path_step`, for losses that differ: `loss_of` is also given the place of the architecture in the list."""
     _check_model(net, mutator)
     ddp = find_ddp(net)
     parameters = list(mutator.model.parameters())
@@ -102,7 +114,7 @@ def path_step(
         # DDP reduces once, in the last backward, which therefore has to reach every parameter.
         waiting: AbstractContextManager[None] = nullcontext() if ddp is None or is_last else ddp.no_sync()
         with waiting:
-            loss = loss_fn(net)
+            loss = loss_of(number, net)
             losses.append(loss.detach())
             if ddp is not None and is_last and not ddp.find_unused_parameters:
                 loss = loss + zero_of([p for p in parameters if id(p) not in on_path])
