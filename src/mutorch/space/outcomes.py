@@ -58,6 +58,8 @@ def _applied(name: str, parts: Sequence[_Outcomes]) -> _Outcomes | None:
     """What an operator may give; `None` where that cannot be said."""
     operator = OPERATORS[name]
     is_range = any(part.is_range for part in parts)
+    if is_range and name in ("==", "!=", "in"):
+        return _Outcomes([name == "!="], is_range=False) if _are_apart(name, parts) else None
     if is_range and name not in _MONOTONE and name not in _ORDER:
         return None
     if is_range and name in ("/", "//") and min(parts[1].values) <= 0 <= max(parts[1].values):
@@ -71,6 +73,19 @@ def _applied(name: str, parts: Sequence[_Outcomes]) -> _Outcomes | None:
         except (ArithmeticError, TypeError, LookupError, ValueError):  # where this is not reached, nothing is wrong
             return None
     return _Outcomes(values, is_range and name in _MONOTONE)
+
+
+def _are_apart(name: str, parts: Sequence[_Outcomes]) -> bool:
+    """Whether two things, one of them a range, can never be equal."""
+    one, other = parts[0].values, parts[1].values
+    others = (
+        [value for values in other if isinstance(values, list | tuple) for value in values] if name == "in" else other
+    )
+    if not all(isinstance(value, int | float) for value in (*one, *others)):
+        return False
+    if name == "in":
+        return all(value < min(one) or max(one) < value for value in others)
+    return bool(max(one) < min(others) or max(others) < min(one))
 
 
 def _later(value: Any) -> Any:

@@ -14,9 +14,12 @@ from .outcomes import may_hold
 
 LISTED = 20_000
 """Combinations up to which they are listed, so that drawing is uniform however few are allowed."""
-_TRIES, _MORE_TRIES = 100, 1000
+_FEW_TRIES = 100
+_TRIES_AND_STEPS = ((1_000, 1_000), (10_000, 10_000))
+"""Where combinations are too many to list: tries, then steps of a search, then more of both."""
 _NEAR_STEPS = 2_000
-_STEPS = 20_000
+_STEPS = 10_000
+_SHOWN = 200
 
 Options = Callable[[Decision], Sequence[Choice]]
 
@@ -87,25 +90,38 @@ class Tied:
         Errors:
             SpaceError: there is none, or none was found.
         """
-        for _ in range(_TRIES if self.combinations <= LISTED else _MORE_TRIES):
+        is_listed = self.combinations <= LISTED
+        found = self._tried(random, fixed, _FEW_TRIES) if is_listed else self._searched(random, fixed)
+        if found is None and is_listed:
+            places = [(n, d.index(fixed[d.name])) for n, d in enumerate(self.decisions) if d.name in fixed]
+            rows = [codes for codes in self.codes if all(codes[n] == code for n, code in places)]
+            found = self._decoded(rows[int(random.random() * len(rows))]) if rows else None
+        if found is None:
+            raise SpaceError(f"no architecture obeys {self}{where(fixed, self.names)}")
+        return found
+
+    def _tried(self, random: Random, fixed: Mapping[str, Choice], tries: int) -> Architecture | None:
+        for _ in range(tries):
             found = {
                 d.name: fixed[d.name] if d.name in fixed else d.choices[int(random.random() * len(d.choices))]
                 for d in self.decisions
             }
             if not self.broken(found):
                 return found
-        if self.combinations <= LISTED:
-            places = [(n, d.index(fixed[d.name])) for n, d in enumerate(self.decisions) if d.name in fixed]
-            rows = [codes for codes in self.codes if all(codes[n] == code for n, code in places)]
-            if rows:
-                return self._decoded(rows[int(random.random() * len(rows))])
-        else:
-            choices = {d.name: [fixed[d.name]] if d.name in fixed else d.choices for d in self.decisions}
-            walk = _Walk(self, lambda d: random.sample(choices[d.name], len(choices[d.name])), _STEPS, ahead=True)
-            drawn = next(walk.run(), None)
-            if drawn is not None:
-                return drawn
-        raise SpaceError(f"no architecture obeys {self}{where(fixed, self.names)}")
+        return None
+
+    def _searched(self, random: Random, fixed: Mapping[str, Choice]) -> Architecture | None:
+        choices = {d.name: [fixed[d.name]] if d.name in fixed else d.choices for d in self.decisions}
+        for tries, steps in _TRIES_AND_STEPS:
+            found = self._tried(random, fixed, tries)
+            if found is not None:
+                return found
+            walk = _Walk(self, lambda d: random.sample(choices[d.name], len(choices[d.name])), steps, ahead=True)
+            try:
+                return next(walk.run(), None)
+            except OutOfStepsError as error:
+                given_up = error
+        raise given_up
 
     def nearest(self, target: Mapping[str, Choice], fixed: Mapping[str, Choice] | None = None) -> Architecture | None:
         """The allowed combination that differs from `target` in the fewest choices and, of these, in the last ones.
@@ -127,7 +143,7 @@ class Tied:
         }
         steps = _NEAR_STEPS
         for changes in range(1, len(self.names)):
-            walk = _Walk(self, lambda d: options[d.name], steps, ahead=True, target=target, changes=changes)
+            walk = _Walk(self, lambda d: options[d.name], steps, target=target, changes=changes)
             try:
                 found = next(walk.run(), None)
             except OutOfStepsError:
@@ -138,7 +154,8 @@ class Tied:
         return next(_Walk(self, lambda d: options[d.name], _STEPS, ahead=True).run(), None)
 
     def __str__(self) -> str:
-        return " and ".join(f"'{constraint}'" for constraint in self.constraints)
+        texts = [str(constraint) for constraint in self.constraints]
+        return " and ".join(f"'{t if len(t) <= _SHOWN else f'{t[:_SHOWN]} ...'}'" for t in texts)
 
     def _decoded(self, codes: Sequence[int]) -> Architecture:
         return {d.name: d.choices[code] for d, code in zip(self.decisions, codes, strict=True)}
@@ -184,6 +201,12 @@ class _Walk:
     def _from(self, place: int, changes: int) -> Iterator[Architecture]:
         if place == len(self._tied.decisions):
             yield dict(self._values)
+            return
+        if self._target is not None and changes == 0:  # all that is left stays as it is
+            self._take_step()
+            found = {**self._target, **self._values}
+            if not self._tied.broken(found):
+                yield found
             return
         decision = self._tied.decisions[place]
         name = decision.name
