@@ -288,3 +288,16 @@ def test_copies_keep_what_was_chosen(copied):
     plain = copied(choice.chosen_module([0, 2]))
     assert isinstance(plain, ChosenInputs)
     assert torch.equal(plain(INPUTS), choice(INPUTS))
+
+
+def test_a_model_with_inputs_that_are_proxies_is_traced():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.skip = InputChoice(2, n_chosen=1)
+
+        def forward(self, x):
+            return self.skip([x, x + 1])
+
+    exported = export(Net(), {"skip": 1})
+    assert torch.equal(torch.fx.symbolic_trace(exported)(A), A + 1)

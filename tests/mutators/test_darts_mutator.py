@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 
 import pytest
 import torch
@@ -221,3 +222,26 @@ def test_a_mixture_is_not_exported_as_a_default():
     DartsMutator(net).reset()
     with pytest.raises(RuntimeError, match="'op' has no choice: a DartsMutator decides it"):
         export(net)
+
+
+def test_keys_that_differ_only_by_a_slash_and_a_dot_have_parameters_of_their_own():
+    net = nn.Sequential(LayerChoice([nn.ReLU()], key="a/b"), op("a.b"))
+    mutator = DartsMutator(net)
+    assert [len(mutator.alpha(key)) for key in ("a/b", "a.b")] == [2, 4]
+
+
+def test_a_compiled_model_follows_the_weights():
+    net = nn.Sequential(op("op"))
+    mutator = DartsMutator(net)
+    torch.compiler.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about the gradients of what is no leaf
+        compiled = torch.compile(net, backend="eager")
+        for values in ([1.0, 0, 0, 0], [0, 2.0, 0, 0], [-math.inf, 2.0, 0, 0]):
+            prefer(mutator, op=values)
+            mutator.reset()
+            mutator.zero_grad()
+            output = compiled(X)
+            output.square().sum().backward()
+            assert torch.allclose(output, net(X))
+            assert mutator.alpha("op").grad.abs().sum() > 0

@@ -9,7 +9,7 @@ from torch import nn
 
 from mutorch.errors import MissingDecisionError, UndecidedError
 from mutorch.mutables import InputChoice, LayerChoice, MutableScope
-from mutorch.mutators import MaskMutator, Mutator
+from mutorch.mutators import FixedArchitecture, MaskMutator, Mutator, RandomMutator
 from mutorch.subnet import export
 
 X = torch.linspace(-1, 1, 4).reshape(2, 2)
@@ -237,3 +237,19 @@ def test_a_fixed_choice_stays_fixed_under_masks():
     mutator = Given(net, {"op": [False, True], "listed": [True], "skip": [False, False, True]})
     mutator.reset()
     assert torch.equal(net(X), X.sigmoid())
+
+
+def test_fixed_choices_are_exported_as_they_are_fixed_and_read_back():
+    def build():
+        net = nn.Sequential(
+            LayerChoice([nn.ReLU(), nn.Tanh(), nn.Identity()], key="layer"), InputChoice(3, n_chosen=1, key="one")
+        )
+        Mutator(net).fix_choices({"layer": 2, "one": 1})
+        return net
+
+    for seed in range(5):
+        found = RandomMutator(build(), seed=seed).export()
+        assert found == {"layer": 2, "one": 1}
+    assert FixedArchitecture(build(), found).export() == found
+    with pytest.raises(ValueError, match="LayerChoice 'layer' has no candidate 0, got 0; allowed: 2"):
+        FixedArchitecture(build(), {"layer": 0, "one": 1})

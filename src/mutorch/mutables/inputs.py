@@ -39,4 +39,7 @@ def in_order(inputs: Any, choose_from: Sequence[str], owner: str) -> list[Any]:
 
 def value_of(given: Any) -> Any:
     """An input: itself, or what the function gives that makes it."""
-    return given() if callable(given) and not isinstance(given, nn.Module) else given
+    is_value = isinstance(given, nn.Module) or hasattr(
+        type(given), "__torch_function__"
+    )  # a proxy of a tensor is callable
+    return given() if callable(given) and not is_value else given

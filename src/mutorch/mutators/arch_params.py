@@ -200,6 +200,6 @@ class ArchParams:
 
 
 def attribute(name: str) -> str:
-    """A decision's name as `nn.ParameterDict` can hold it: no dots, no name of a method."""
-    attribute = name.replace(".", "/")
+    """A decision's name as `nn.ParameterDict` can hold it: no dots, no name of a method; no two names are held as one."""
+    attribute = name.replace("\\", "\\\\").replace("/", "\\/").replace(".", "/")
     return f"{attribute}/" if hasattr(nn.ParameterDict, attribute) else attribute

@@ -68,14 +68,17 @@ def _plain(value: Any) -> list[Any]:
 
 def _position(mutable: Chooser, item: Any, value: Any) -> int:
     names = mutable.candidate_names
+    labels = mutable.choices
     if isinstance(item, str):
         if names.count(item) == 1:
             return names.index(item)
-    elif type(item) is int and 0 <= item < len(names):
-        return item
-    expected = nearest(
-        item, [*dict.fromkeys(names), *range(len(names))] if isinstance(item, str) else range(len(names))
-    )
+    elif type(item) is int:
+        if item in labels:
+            return labels.index(item)  # which of a fixed choice is not its position
+        if 0 <= item < len(names) and not mutable.is_fixed:
+            return item
+    positions = labels if mutable.is_fixed else range(len(names))
+    expected = nearest(item, dict.fromkeys([*names, *positions]) if isinstance(item, str) else positions)
     raise ChoiceError(f"{mutable._describe()} has no candidate {item!r}, got {value!r}; {expected}")
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mutorch.errors import MissingDecisionError, MutorchError, UndecidedError, nearest
 from mutorch.mutables import Chooser, InputChoice, LayerChoice, Mutable
 from mutorch.mutables.inputs import value_of
-from mutorch.mutables.masks import as_mask, reduced, select
+from mutorch.mutables.masks import as_mask, one_hot, reduced, select
 
 from .base_mutator import BaseMutator, CallbackError
 from .mask_format import choice_of, encode, missing_and_unexpected
@@ -108,6 +108,9 @@ class MaskMutator(BaseMutator):
                 f"sample_final of {type(self).__name__} decides {unexpected[0]!r}, which the model does not have; "
                 f"{nearest(unexpected[0], keys)}"
             )
+        for key, mutable in zip(keys, choosers, strict=True):
+            if mutable.is_fixed:  # whatever the mask says
+                masks[key] = one_hot(mutable.numbers(mutable.current_choice), len(mutable.choices))
         return {key: encode(mutable, masks[key]) for key, mutable in zip(keys, choosers, strict=True)}
 
     def status(self) -> dict[str, Any]:
