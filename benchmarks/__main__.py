@@ -7,15 +7,26 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import channels, differentiable, differentiable_quality, pruning_quality, search_quality, speed
+from benchmarks import (
+    channels,
+    choices,
+    differentiable,
+    differentiable_quality,
+    pruning_quality,
+    search_quality,
+    speed,
+    values_in_layers,
+)
 
 SUITES = {
     "speed": speed.run,
     "search_quality": search_quality.run,
     "channels": channels.run,
+    "choices": choices.run,
     "pruning_quality": pruning_quality.run,
     "differentiable": differentiable.run,
     "differentiable_quality": differentiable_quality.run,
+    "values_in_layers": values_in_layers.run,
 }
 RESULTS = Path(__file__).parent / "results"
 

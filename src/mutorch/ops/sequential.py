@@ -12,7 +12,6 @@ from mutorch.mutables import DerivedMutable, MutableValue
 
 from .op import Attr, DynamicOp
 
-
 _NOT_RUN = (MutableValue, DerivedMutable, nn.ModuleDict)
 
 

@@ -164,6 +164,7 @@ class Twins:
                 cause = str(error) if isinstance(error, ChoiceError) else f"{type(error).__name__}: {error}"
                 raise ChoiceError(
                     f"{text} cannot be built: {cause}; its arguments are decided by {_listed(self.arguments.mutables)}"
+                    f"{_advice(self.arguments)}"
                 ) from error
         return self._built[text]
 
@@ -267,6 +268,12 @@ def _is_part(buffer: torch.Tensor, whole: torch.Tensor, name: str, part: Part) -
         pieces = part.stacked.get(name, 1) if dim == 0 else 1
         whole = whole.index_select(dim, torch.tensor(list(positions(size, count, pieces=pieces, middle=middle))))
     return torch.equal(buffer, whole)
+
+
+def _advice(arguments: Arguments) -> str:
+    if len(arguments.sources) < 2:
+        return ""
+    return "; let one value be computed from the other, or choose pairs: v = ValueChoice([(a, b), ...]), then v[0] and v[1]"
 
 
 def _listed(mutables: Mapping[str, Any]) -> str:
