@@ -9,8 +9,9 @@ from torch import nn
 
 from mutorch.errors import MissingDecisionError, UndecidedError
 from mutorch.mutables import InputChoice, LayerChoice, MutableScope
-from mutorch.mutators import FixedArchitecture, MaskMutator, Mutator, RandomMutator
+from mutorch.mutators import FixedArchitecture, MaskMutator, Mutator, RandomMutator, active_modules
 from mutorch.subnet import export
+from mutorch.training import single_path_step
 
 X = torch.linspace(-1, 1, 4).reshape(2, 2)
 
@@ -253,3 +254,84 @@ def test_fixed_choices_are_exported_as_they_are_fixed_and_read_back():
     assert FixedArchitecture(build(), found).export() == found
     with pytest.raises(ValueError, match="LayerChoice 'layer' has no candidate 0, got 0; allowed: 2"):
         FixedArchitecture(build(), {"layer": 0, "one": 1})
+
+
+# ---- who decides, after a reset ------------------------------------------------------------------------------------------
+
+
+def one(mask, mutator=Given, candidates=None):
+    net = nn.Sequential(LayerChoice(candidates or [nn.ReLU(), nn.Linear(2, 2), nn.Identity()], key="op"))
+    masks = mutator(net, {"op": mask})
+    masks.reset()
+    return net, masks
+
+
+def test_a_step_that_follows_masks_trains_the_path_that_its_own_mutator_chose():
+    net, _ = one([True, False, False])
+    single_path_step(net, Mutator(net), lambda model: model(X).sum(), seed=0, step=0)
+    chosen = net[0].current_choice
+    assert (net[0][1].weight.grad is not None) == (chosen == 1)
+    for choice, modules in ((1, {"Linear"}), (0, {"ReLU"})):
+        Mutator(net).set_choices({"op": choice})
+        assert {type(module).__name__ for module in active_modules(net)} == {"Sequential", "LayerChoice", *modules}
+
+
+def test_a_mask_made_for_candidates_that_are_removed_now_is_an_error():
+    net, _ = one([False, True, False])
+    del net[0][0]
+    with pytest.raises(AssertionError, match=r"must have 2 entries, one a candidate; got \(3,\)"):
+        net(X)
+
+
+def test_a_candidate_that_is_replaced_after_a_reset_computes():
+    net, _ = one([False, True, False])
+    net[0][1] = nn.Tanh()
+    assert torch.equal(net(X), X.tanh())
+
+
+def test_a_mutator_that_let_go_decides_nothing_at_its_next_reset():
+    net, masks = one([True, False, False])
+    masks.unbind()
+    Mutator(net).set_choices({"op": 2})
+    masks.reset()
+    assert torch.equal(net(X), X)
+
+
+@pytest.mark.parametrize("kind", ["mask_of", "on_forward_layer_choice"])
+def test_a_subclass_is_asked_in_every_forward_if_it_has_its_own_answer(kind):
+    class Own(Given):
+        asked = 0
+
+    def answer(self, mutable, *args, **kwargs):
+        Own.asked += 1
+        return getattr(MaskMutator, kind)(self, mutable, *args, **kwargs)
+
+    setattr(Own, kind, answer)
+    net, _ = one([False, False, True], Own)
+    assert torch.equal(net(X), X)
+    net(X)
+    assert Own.asked == 2
+
+
+def test_masks_that_change_kind_from_reset_to_reset_all_count():
+    net, masks = one([False, False, True])
+    found = []
+    for mask in ([0.0, 0.0, 2.0], [False, False, True], [True, False, True], [False] * 3, [True, False, False]):
+        masks.search = {"op": mask}
+        masks.reset()
+        found.append(net(X))
+    expected = [2 * X, X, X.relu() + X, None, X.relu()]
+    assert all(
+        one is other if other is None else torch.equal(one, other) for one, other in zip(found, expected, strict=True)
+    )
+
+
+def test_relaxing_learned_choices_after_a_reset_mixes_again():
+    net, masks = one([True, False, False])
+    choices = Mutator(net)
+    choices.prepare_arch_params()
+    mixed = net(X)
+    masks.reset()
+    assert torch.equal(net(X), X.relu())
+    choices.relax()
+    assert torch.equal(net(X), mixed)

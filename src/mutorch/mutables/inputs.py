@@ -39,7 +39,6 @@ def in_order(inputs: Any, choose_from: Sequence[str], owner: str) -> list[Any]:
 
 def value_of(given: Any) -> Any:
     """An input: itself, or what the function gives that makes it."""
-    is_value = isinstance(given, nn.Module) or hasattr(
-        type(given), "__torch_function__"
-    )  # a proxy of a tensor is callable
+    # A proxy of a tensor, as tracers hand it around, is callable.
+    is_value = isinstance(given, nn.Module) or hasattr(type(given), "__torch_function__")
     return given() if callable(given) and not is_value else given

@@ -151,12 +151,14 @@ class LayerChoice(Chooser):
             del self._modules[self._children.pop(name)]
         self._relabel()
         self._current_choice = None if current is None else self.candidate_at(current)  # positions moved, it did not
+        self.__dict__["_settled"] = None  # masks have another length now
         tick()
 
     def drop(self, names: Sequence[str]) -> None:
         """Remove the modules of candidates that are never taken; names, positions and masks stay as they are."""
         for name in names:
             self._modules[self._children[self._name_at(name)]] = None
+        self.__dict__["_settled"] = None
         tick()
 
     def _add(self, name: str, module: nn.Module) -> None:
@@ -199,8 +201,8 @@ class LayerChoice(Chooser):
         return module
 
     def active_candidates(self) -> list[nn.Module]:
-        """The candidates that the next `forward` computes; all, while a mutator with callbacks decides."""
-        if self._settled is not None:
+        """The candidates that the next `forward` computes; all, while a mutator with callbacks is asked."""
+        if self._current_choice is None and self._settled is not None:
             return [self.chosen_module(self._settled)]
         if self._current_choice is None and (self.arch_param is None or self._draw is None):
             return list(self.candidates.values())

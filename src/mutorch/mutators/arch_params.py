@@ -74,6 +74,8 @@ class ArchParams:
             for mutable in members if names is None or name in names else ():
                 if not mutable.is_fixed:
                     mutable.assign(None)
+                    if name in self.learned:  # masks may have decided since, which unbinds it
+                        mutable.set_forward_args(self[name])
 
     def draw(self, seed: int, step: int, relaxation: Relaxation | None) -> None:
         """Set noise and paths of every learned decision; all ranks draw the same."""

@@ -69,7 +69,7 @@ class MaskMutator(BaseMutator):
         """Decide anew."""
         self._cache = dict(self.sample_search())
         for mutable in self.undedup_mutables:
-            if isinstance(mutable, Chooser):
+            if isinstance(mutable, Chooser) and mutable.mutator is self:
                 mutable.leave_to_mutator(self._settled_choice(mutable))
 
     def _settled_choice(self, mutable: Chooser) -> Any:
@@ -81,6 +81,8 @@ class MaskMutator(BaseMutator):
 
     def _asks(self, mutable: Chooser) -> bool:
         own, plain = type(self), MaskMutator
+        if own.mask_of is not plain.mask_of:
+            return True
         if isinstance(mutable, LayerChoice):
             return own.on_forward_layer_choice is not plain.on_forward_layer_choice
         return own.on_forward_input_choice is not plain.on_forward_input_choice
