@@ -11,6 +11,7 @@ from mutorch import CostTable, Mutator, OneShotMutableOP, count, export, load, s
 from mutorch.errors import ChoiceError
 from mutorch.mutables import OneShotMutableValue
 from mutorch.mutators import active_parameters, inactive_parameters
+from mutorch.ops import static_copy, to_static_
 from mutorch.space import random_at
 from mutorch.testing import check_export
 from mutorch.training import single_path_step
@@ -145,6 +146,18 @@ def test_rows_copy_and_pickle():
         Mutator(other).set_choices(Mutator(other).space.min)
         assert (other[0].depth, net[0].depth) == (0, 3)
         check_export(other, X)
+
+
+def test_a_static_copy_and_a_net_made_static_hold_nothing_of_ours():
+    net = net_of(nn.Repeat(lambda _: Block(), (1, 3), label="d"))
+    Mutator(net).set_choices(Mutator(net).space.min)
+    copied, made = static_copy(net), copy.deepcopy(net)
+    to_static_(made)
+    for plain in (copied, made, export(net)):
+        assert (type(plain[0]), len(plain[0])) == (nn.Sequential, 1)
+        assert set(vars(plain[0])) == set(vars(nn.Sequential()))
+        assert set(vars(plain[0][0].inner)) == set(vars(torch.nn.Linear(1, 1)))
+        assert torch.equal(plain(X), net(X))
 
 
 def test_a_file_of_a_shorter_row_loads_into_the_searchable_and_into_the_whole_net(tmp_path):

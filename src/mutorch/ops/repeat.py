@@ -14,6 +14,7 @@ from mutorch.mutables.base import HELD
 from mutorch.mutables.combinations import at_all_choices, sources_of
 from mutorch.mutables.held import RowDepth
 
+from .op import EXTENTS
 from .sequential import DynamicSequential
 from .static import MUTABLES
 
@@ -63,7 +64,7 @@ class Repeat(DynamicSequential):
         return blocks if held is None else blocks[: int(held[0].current_choice)]
 
     def extras(self) -> tuple[str, ...]:
-        return (*super().extras(), "_extents")
+        return (*super().extras(), EXTENTS, HELD)
 
 
 def _mutable(depth: Depth, label: str | None) -> BaseMutable[Any, Any] | None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mutorch.mutables.base import HELD
+
 from .dynamic import STATE, DynamicState, make_static_, whole_tensor
 
 MUTABLES = "mutable_attrs"
@@ -84,9 +86,11 @@ def to_static_(model: nn.Module) -> None:
 
 
 def extras(module: nn.Module) -> tuple[str, ...]:
-    """The names that a module has because it is declared dynamic."""
+    """The names that a module has because it is declared dynamic, or because values decide about it."""
     own = getattr(module, "extras", None)
-    return tuple(own()) if hasattr(module, "static_op_factory") and callable(own) else ()
+    names = tuple(own()) if hasattr(module, "static_op_factory") and callable(own) else ()
+    state = module.__dict__.get(STATE)
+    return (*names, HELD) if isinstance(state, DynamicState) and state.twins is not None else names
 
 
 def active_part(state: DynamicState, name: str, whole: Tensor) -> Tensor | None:
