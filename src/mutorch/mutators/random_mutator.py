@@ -18,6 +18,7 @@ class RandomMutator(MaskMutator):
         seed: of the mutator's own generator; equal seeds give equal decisions, on all ranks.
 
     Example:
+        >>> from mutorch.mutables import LayerChoice
         >>> net = nn.Sequential(LayerChoice([nn.Tanh(), nn.ReLU()], key="act"))
         >>> mutator = RandomMutator(net, seed=0)
         >>> mutator.reset()
