@@ -150,14 +150,14 @@ class DynamicState:
             # Kernels copy a weight with gaps at every call; in inference mode, where weights stay, once is enough. What
             # is written through `.data` meanwhile, torch does not say: `tick()` does.
             part = part.contiguous()
-        if packs or part is whole or part._base is not None:
+        if packs or part is whole or _is_view(part, whole):
             self.cache[name] = whole, CLOCK.now, memory, modes, whole._version if packs else None, part
         return part
 
     def _cut(self, module: nn.Module, name: str, whole: Tensor) -> Tensor:
         dims = self.tensors[name]
         part = cut(whole, dims)
-        if module.training and name in module._buffers and part is not whole and part._base is None:
+        if module.training and name in module._buffers and part is not whole and not _is_view(part, whole):
             self.written.append((whole, dims, part))  # a copy: what a norm writes into it must come back
         return part
 
@@ -211,6 +211,11 @@ class DynamicState:
         for one in followed:
             items[one.index or 0] = one.value()
         return type(whole)(items)
+
+
+def _is_view(part: Tensor, whole: Tensor) -> bool:
+    """Whether a part shares memory with the whole: a view may also be one of a copy."""
+    return part._base is not None and part._base is (whole if whole._base is None else whole._base)
 
 
 def _memory(tensor: Tensor) -> int | None:
