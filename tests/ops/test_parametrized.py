@@ -288,6 +288,27 @@ def test_layers_in_candidates_matter_where_the_candidate_is_chosen():
     assert space["0._candidates.a.bias"].when == (("0", "a"),)
 
 
+def test_layers_may_be_handed_to_classes_of_torch():
+    width = ValueChoice([8, 16], label="d")
+    inner = layer(nn.TransformerEncoderLayer, width, 2, dim_feedforward=2 * width, batch_first=True)
+    net = nn.Sequential(layer(nn.Linear, 4, width), nn.TransformerEncoder(inner, 2)).eval()
+    check_export(net, torch.randn(2, 5, 4))
+    with pytest.raises(
+        ChoiceError, match=r"TransformerEncoder\(TransformerEncoderLayer\(...\), 1\) .* first 'layers.1'"
+    ):
+        layer(nn.TransformerEncoder, export(nn.Sequential(inner))[0], ValueChoice([1, 2]))
+    with pytest.raises(ChoiceError, match=r"'layers.0.self_attn', a DynamicMultiheadAttention, follows"):
+        layer(nn.TransformerEncoder, inner, ValueChoice([1, 2]))
+
+
+def test_layers_are_built_and_read_on_the_meta_device():
+    width = ValueChoice([8, 16], label="d")
+    with torch.device("meta"):
+        net = nn.Sequential(layer(nn.Linear, 4, width), layer(nn.BatchNorm1d, width), layer(nn.LSTM, width, width))
+        assert net(torch.zeros(2, 4))[0].shape == (2, 8)
+    assert export(net)[2].weight_ih_l0.is_meta
+
+
 # ---- what cannot be --------------------------------------------------------------------------------------------------
 
 

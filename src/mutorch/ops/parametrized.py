@@ -100,7 +100,8 @@ class TwinExtent(Extent):
         if count == self.size:
             return None
         if self.middle or self.pieces > 1:
-            return torch.tensor(list(positions(self.size, count, pieces=self.pieces, middle=self.middle)))
+            places = list(positions(self.size, count, pieces=self.pieces, middle=self.middle))
+            return torch.tensor(places, device="cpu")  # it may be read where new tensors are on the meta device
         return count
 
 

@@ -233,8 +233,12 @@ class Twins:
 
 def call_as_text(cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """The call that builds a layer, as one writes it."""
-    given = [repr(value) for value in args] + [f"{name}={value!r}" for name, value in kwargs.items()]
+    given = [_shown(value) for value in args] + [f"{name}={_shown(value)}" for name, value in kwargs.items()]
     return f"{cls.__name__}({', '.join(given)})"
+
+
+def _shown(value: Any) -> str:
+    return f"{type(value).__name__}(...)" if isinstance(value, nn.Module) else repr(value)
 
 
 def _on(device: str, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -266,7 +270,8 @@ def _is_part(buffer: torch.Tensor, whole: torch.Tensor, name: str, part: Part) -
     for dim, (size, count) in enumerate(zip(whole.shape, buffer.shape, strict=True)):
         middle = name in part.kernels and dim >= 2
         pieces = part.stacked.get(name, 1) if dim == 0 else 1
-        whole = whole.index_select(dim, torch.tensor(list(positions(size, count, pieces=pieces, middle=middle))))
+        places = list(positions(size, count, pieces=pieces, middle=middle))
+        whole = whole.index_select(dim, torch.tensor(places, device="cpu"))
     return torch.equal(buffer, whole)
 
 
