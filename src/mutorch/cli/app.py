@@ -12,12 +12,16 @@ from rich.markup import escape
 
 from mutorch.errors import ConfigError, MutorchError, nearest
 from mutorch.recipes import (
+    EnasResult,
+    EnasRun,
+    EnasSettings,
     GradientResult,
     GradientSettings,
     PruneSettings,
     Result,
     Run,
     Settings,
+    enas,
     run_differentiable,
     spos,
 )
@@ -41,8 +45,11 @@ app = typer.Typer(
 )
 console = Console()
 
-RECIPES = {"spos": "search", "differentiable": "search", "prune": "prune"}
+RECIPES = {"spos": "search", "differentiable": "search", "enas": "search", "prune": "prune"}
 """What a config's `recipe` may be, and the command that runs it."""
+
+Searched = Settings | GradientSettings | EnasSettings
+"""What `mutorch search` runs."""
 
 ConfigFile = Annotated[Path, typer.Argument(help="A .yaml or .py config, e.g. examples/digits.yaml.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the run, instead of the config's.")]
@@ -52,8 +59,8 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of t
 def search(config: ConfigFile, output: Output = None) -> None:
     """Train a supernet, search it, retrain and export the winner, write a report.
 
-    One-shot under a budget, or by gradient where the config says `recipe: differentiable`. The same line goes on where it
-    was stopped; a finished run is shown again.
+    One-shot under a budget; by gradient where the config says `recipe: differentiable`, with a controller where it says
+    `recipe: enas`. The same line goes on where it was stopped; a finished run is shown again.
     """
     settings, folder = _read_any(config, output)
     with Bars(console) as bars:
@@ -179,26 +186,31 @@ def _read(config: Path, output: Path | None) -> tuple[Settings, Path]:
     return Settings.from_config(content), folder
 
 
-def _read_any(config: Path, output: Path | None) -> tuple[Settings | GradientSettings, Path]:
-    content, folder = _content(config, output, "spos", "differentiable")
-    if content.get("recipe") == "differentiable":
-        return GradientSettings.from_config(content), folder
-    return Settings.from_config(content), folder
+def _read_any(config: Path, output: Path | None) -> tuple[Searched, Path]:
+    content, folder = _content(config, output, "spos", "differentiable", "enas")
+    kinds: dict[str, type[GradientSettings | EnasSettings]] = {"differentiable": GradientSettings, "enas": EnasSettings}
+    kind = kinds.get(content.get("recipe", "spos"))
+    return Settings.from_config(content) if kind is None else kind.from_config(content), folder
 
 
-def _searched(settings: Settings | GradientSettings, folder: Path, bars: Bars) -> Result | GradientResult:
+def _searched(settings: Searched, folder: Path, bars: Bars) -> Result | GradientResult | EnasResult:
     if isinstance(settings, GradientSettings):
         return run_differentiable(settings, folder, progress=bars.show)
+    if isinstance(settings, EnasSettings):
+        return enas(settings, folder, progress=bars.show)
     return spos(settings, folder, progress=bars.show)
 
 
-def _run_of(settings: Settings | GradientSettings, folder: Path, bars: Bars | None = None) -> Run:
+def _run_of(settings: Searched, folder: Path, bars: Bars | None = None) -> Run:
     show = None if bars is None else bars.show
+    if isinstance(settings, EnasSettings):
+        return EnasRun(settings, folder, show)
     return parts_of(settings, folder, show) if isinstance(settings, GradientSettings) else Run(settings, folder, show)
 
 
-def _kind(settings: Settings | GradientSettings) -> str:
-    return "differentiable" if isinstance(settings, GradientSettings) else "one-shot"
+def _kind(settings: Searched) -> str:
+    kinds = {GradientSettings: "differentiable", EnasSettings: "controller"}
+    return kinds.get(type(settings), "one-shot")
 
 
 def _content(config: Path, output: Path | None, *expected: str) -> tuple[dict[str, Any], Path]:

@@ -32,6 +32,7 @@ def write_report(folder: Path, *, title: str) -> Path:
         # A log writes what is not finite as text.
         trials=[] if is_learned else sorted(logged, key=lambda trial: -float(trial["score"])),
         readings=logged if is_learned else [],
+        rounds=results.get("rounds", []),
         settings=json.loads((folder / "settings.json").read_text(encoding="utf-8")),
         picture=learning_picture(logged) if is_learned else _pareto(logged, results["rows"]),
     )

@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.progress import TimeRemainingColumn as Eta
 from rich.table import Table
 
-from mutorch.recipes import GradientResult, Pruned, Result
+from mutorch.recipes import EnasResult, GradientResult, Pruned, Result
 
 
 class Bars:
@@ -42,7 +42,7 @@ class Bars:
         self._progress.stop()
 
 
-def result_table(result: Result | GradientResult) -> Table:
+def result_table(result: Result | GradientResult | EnasResult) -> Table:
     """Winner and baselines, one line each."""
     how = f"budget {result.budget}" if isinstance(result, Result) else result.method
     table = Table(

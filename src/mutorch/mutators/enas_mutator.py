@@ -115,6 +115,16 @@ class EnasMutator(MaskMutator):
         """The likeliest architecture, or a sample, as `final` says."""
         return self._walked(Likeliest() if self.final == "likeliest" else Drawn(self.generator)).masks
 
+    @torch.no_grad()
+    def likeliest(self) -> dict[str, Any]:
+        """The architecture of the most probable choice of each decision after the other; see `final`."""
+        return self._encoded(self._walked(Likeliest()).masks)
+
+    @torch.no_grad()
+    def sample(self) -> dict[str, Any]:
+        """A new sample as an architecture; what the model computes, and what the last sample was, stay as they are."""
+        return self._encoded(self._walked(Drawn(self.generator)).masks)
+
     def log_prob(self, architecture: Mapping[str, Any]) -> Tensor:
         """The log-probability that an architecture is drawn, with a gradient.
 
@@ -141,7 +151,7 @@ class EnasMutator(MaskMutator):
         Errors:
             UndecidedError: `reset()` was not called.
         """
-        return {str(choice.key): encode(choice, self.mask_of(choice)) for choice in self.choosers}
+        return self._encoded({str(choice.key): self.mask_of(choice) for choice in self.choosers})
 
     def get_extra_state(self) -> Tensor:
         """The state of the generator."""
@@ -150,6 +160,9 @@ class EnasMutator(MaskMutator):
     def set_extra_state(self, state: Tensor) -> None:
         """Go on drawing where `get_extra_state` was taken."""
         self.generator.set_state(state.cpu())
+
+    def _encoded(self, masks: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {str(choice.key): encode(choice, masks[str(choice.key)]) for choice in self.choosers}
 
     def _walked(self, picks: Picks) -> Walk:
         walked = Walk(

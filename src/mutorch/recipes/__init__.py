@@ -5,6 +5,13 @@ from .data import Data as Data
 from .data import Splits as Splits
 from .differentiable import differentiable as differentiable
 from .differentiable import train_alone as train_alone
+from .enas import EnasResult as EnasResult
+from .enas import EnasRun as EnasRun
+from .enas import enas as enas
+from .enas_search import Round as Round
+from .enas_search import search_by_controller as search_by_controller
+from .enas_settings import EnasSearching as EnasSearching
+from .enas_settings import EnasSettings as EnasSettings
 from .gradient_run import GradientResult as GradientResult
 from .gradient_run import run_differentiable as run_differentiable
 from .gradient_search import Found as Found

@@ -17,17 +17,16 @@ import torch
 from torch import nn
 
 from mutorch.cost import CostTable
-from mutorch.errors import ResumeError
 from mutorch.space import random_at
-from mutorch.subnet import save, save_program
-from mutorch.utils import differences, whole_file
+from mutorch.utils import whole_file
 
 from .gradient_search import Found, search_by_gradient
 from .gradient_settings import GradientSettings
 from .methods import as_method
 from .progress import Progress
 from .settings import Settings
-from .spos import Row, Run, write_json
+from .spos import Row, Run
+from .winner import claim, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ def run_differentiable(
     run = parts_of(settings, output, progress)
     net = run.build()
     name = settings.method if isinstance(settings.method, str) else settings.method["type"]
-    _claim(settings, run.output)
+    claim(run.output, {k: v for k, v in asdict(settings).items() if k not in ("num_random", "threads")})
     log = run.output / "search.jsonl"
     found = search_by_gradient(
         net,
@@ -93,17 +92,22 @@ def run_differentiable(
             "smallest": [table.cheapest()],
         }
     )
-    run.progress("exporting the winner", 0, 1, "")
-    winner = run.trained_subnet(rows[0].architecture)
-    metrics = {"val_accuracy": rows[0].val_accuracy, "test_accuracy": rows[0].test_accuracy}
-    file = save(winner, run.output / "subnet.safetensors", metrics=metrics)
-    two = torch.cat([run.data.example_inputs] * 2)  # a batch of one would be taken for a constant
-    program = save_program(winner, run.output / "subnet.pt2", two)
-    run.progress("exporting the winner", 1, 1, "")
+    files = run.export(rows[0])
     method = f"{name}, {found.path_steps:,} path-steps" + (f", stopped: {found.reason}" if found.stopped else "")
     results = {"recipe": "differentiable", "method": method, "log": log.name, "rows": [asdict(row) for row in rows]}
     write_json(run.output / "results.json", results)
-    return GradientResult(rows, found, method, space.size, table, net, winner, file, program, two)
+    return GradientResult(
+        rows,
+        found,
+        method,
+        space.size,
+        table,
+        net,
+        files.subnet,
+        files.subnet_file,
+        files.program_file,
+        files.example_inputs,
+    )
 
 
 def parts_of(settings: GradientSettings, output: str | os.PathLike[str], progress: Progress | None) -> Run:
@@ -126,15 +130,3 @@ def _logger(path: Path, path_steps: int) -> Callable[[Found], None]:
             partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
     return write
-
-
-def _claim(settings: GradientSettings, folder: Path) -> None:
-    """One folder, one run: refuse a folder that other settings made."""
-    path = folder / "settings.json"
-    mine = json.loads(json.dumps({k: v for k, v in asdict(settings).items() if k not in ("num_random", "threads")}))
-    if path.exists():
-        different = differences(json.loads(path.read_text(encoding="utf-8")), mine)
-        if different:
-            raise ResumeError(f"{folder} holds a run with other settings ({different}); delete it, or give another")
-    else:
-        write_json(path, mine)

@@ -14,6 +14,11 @@ _AT_LEAST = {
     "steps": 1,
     "batch_size": 1,
     "num_trials": 1,
+    "rounds": 1,
+    "child_steps": 1,
+    "controller_steps": 1,
+    "num_samples": 1,
+    "num_candidates": 1,
     "calibration_samples": 1,
     "num_retrained": 1,
     "num_random": 0,
@@ -21,7 +26,7 @@ _AT_LEAST = {
 }
 """Whole numbers, and the least that each may be."""
 
-_NOT_NEGATIVE = ("lr", "momentum", "weight_decay")
+_NOT_NEGATIVE = ("lr", "momentum", "weight_decay", "controller_lr", "entropy_weight", "skip_weight")
 
 
 @dataclass(frozen=True, slots=True)

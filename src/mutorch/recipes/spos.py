@@ -22,18 +22,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mutorch.cost import Budget, CostTable, measure_latency
-from mutorch.errors import ResumeError
 from mutorch.mutators import Mutator
 from mutorch.registry import DATASETS, MODELS
-from mutorch.search import Feasible, History, RandomSearch, search
+from mutorch.search import Feasible, History, RandomSearch, StrategyFactory, search
 from mutorch.space import Architecture
-from mutorch.subnet import export, save, save_program
+from mutorch.subnet import export
 from mutorch.training import fit
-from mutorch.utils import differences, evaluating, whole_file
+from mutorch.utils import evaluating
 
 from .data import Data
 from .progress import Progress
 from .settings import Settings, Training
+from .winner import Winner, claim, export_winner, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +86,20 @@ def spos(settings: Settings, output: str | os.PathLike[str], *, progress: Progre
     run.train_supernet()
     history = run.search()
     rows = run.train_alone(run.chosen(history))
-    run.progress("exporting the winner", 0, 1, "")
-    winner = run.trained_subnet(rows[0].architecture)
-    metrics = {"val_accuracy": rows[0].val_accuracy, "test_accuracy": rows[0].test_accuracy}
-    file = save(winner, run.output / "subnet.safetensors", metrics=metrics)
-    two = torch.cat([run.data.example_inputs] * 2)  # a batch of one would be taken for a constant
-    program = save_program(winner, run.output / "subnet.pt2", two)
-    run.progress("exporting the winner", 1, 1, "")
+    files = run.export(rows[0])
     results = {"budget": str(run.budget), "log": run.log.name, "rows": [asdict(row) for row in rows]}
     write_json(run.output / "results.json", results)
-    return Result(rows, history, str(run.budget), run.table.space.size, run.table, winner, file, program, two)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a file whole or not at all."""
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return Result(
+        rows,
+        history,
+        str(run.budget),
+        run.table.space.size,
+        run.table,
+        files.subnet,
+        files.subnet_file,
+        files.program_file,
+        files.example_inputs,
+    )
 
 
 class Run:
@@ -169,7 +167,7 @@ class Run:
             objective="log_likelihood",
             budget=self.budget,
             table=self.table,
-            strategy=options.strategy,
+            strategy=self.strategy,
             num_trials=options.num_trials,
             seed=self.settings.seed,
             calibrate=batches,
@@ -180,6 +178,11 @@ class Run:
         )
         self.progress(stage, options.num_trials, options.num_trials, f"{len(history)} subnets")
         return history
+
+    @property
+    def strategy(self) -> str | StrategyFactory:
+        """Which subnets are scored."""
+        return self.settings.search.strategy
 
     def calibration_batches(self) -> list[Tensor]:
         """Training inputs, always the same."""
@@ -240,6 +243,12 @@ class Run:
         self._fit(model, self.settings.retrain, None, self.output / "alone" / f"{_digest(architecture)}.ckpt")
         return model
 
+    def export(self, row: Row) -> Winner:
+        """Files of a subnet as it was trained alone."""
+        metrics = {"val_accuracy": row.val_accuracy, "test_accuracy": row.test_accuracy}
+        model = self.trained_subnet(row.architecture)
+        return export_winner(model, metrics, self.data.example_inputs, self.output, self.progress)
+
     def _scores(self, architecture: Architecture) -> tuple[float, float]:
         model = self.trained_subnet(architecture)
         return tuple(_evaluate(model, self.data.loader(split, 512))["accuracy"] for split in ("val", "test"))  # type: ignore[return-value]
@@ -284,20 +293,9 @@ class Run:
         return show
 
     def _claim(self) -> None:
-        """One folder, one run: refuse a folder that other settings made."""
-        path = self.output / "settings.json"
         # What the trained weights depend on. The rest may change from call to call: it is searched again with them.
-        mine = {name: asdict(self.settings)[name] for name in ("model", "data", "supernet", "retrain", "seed")}
-        mine = json.loads(json.dumps(mine))
-        if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            different = differences(found, mine)
-            if different:
-                raise ResumeError(
-                    f"{self.output} holds a run with other settings ({different}); delete it, or give another"
-                )
-        else:
-            write_json(path, mine)
+        settings = asdict(self.settings)
+        claim(self.output, {name: settings[name] for name in ("model", "data", "supernet", "retrain", "seed")})
 
 
 def _digest(content: Any) -> str:

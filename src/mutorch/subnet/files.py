@@ -47,7 +47,7 @@ def save(
     path = Path(path)
     if path.suffix not in (".safetensors", ".pt"):
         raise ExportError(f"a subnet is saved as .safetensors or .pt, got {path.name!r}")
-    places = find_places(model)
+    places = [place for place in find_places(model) if place.mutable.is_decision]  # a scope is a module like others
     if places:
         raise ExportError(f"the model still holds mutables, first {places[0].path!r}; save export(model, architecture)")
     tensors, tied = _tensors(model)
@@ -93,7 +93,7 @@ def load(path: str | os.PathLike[str], model: nn.Module | Callable[[], nn.Module
     record, tensors = _read(Path(path))
     tensors |= {name: tensors[source] for name, source in record.get("tied", {}).items()}
     built = model if isinstance(model, nn.Module) else model()
-    if find_places(built):
+    if any(place.mutable.is_decision for place in find_places(built)):
         if "architecture" not in record:
             raise LoadError(f"{path} has no architecture, but the model has decisions; give save the architecture")
         try:
