@@ -1,7 +1,9 @@
 """One architecture for the whole model."""
 
+from .active import active_elements as active_elements
 from .active import active_modules as active_modules
 from .active import active_parameters as active_parameters
+from .active import active_readers as active_readers
 from .active import inactive_parameters as inactive_parameters
 from .arch_params import ArchParams as ArchParams
 from .arch_params import NoArchParamsError as NoArchParamsError

@@ -1,12 +1,13 @@
 """What of a supernet is on the current path."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from torch import nn
+from torch import Tensor, nn
 
 from mutorch.mutables import MutableModule
-from mutorch.ops import DynamicSequential, DynamicState
-from mutorch.ops.dynamic import STATE
+from mutorch.ops import DynamicSequential, SwitchableBatchNorm2d
+from mutorch.ops.elements import idle_names, used_elements
+from mutorch.ops.skippable import is_skipped
 
 
 def active_modules(model: nn.Module) -> Iterator[nn.Module]:
@@ -24,7 +25,7 @@ def active_modules(model: nn.Module) -> Iterator[nn.Module]:
     kept: list[nn.Module] = []
     while waiting:
         module = waiting.pop()
-        if id(module) in seen:
+        if id(module) in seen or is_skipped(module):
             continue
         seen.add(id(module))
         yield module
@@ -34,9 +35,9 @@ def active_modules(model: nn.Module) -> Iterator[nn.Module]:
             )  # made for the occasion, some of them: their ids must last
             waiting.extend(reversed(active))
         else:
-            running = module.running_modules() if isinstance(module, DynamicSequential) else None
-            children = module._modules.values() if running is None else running
-            waiting.extend(child for child in reversed(list(children)) if child is not None)
+            some = module.running_modules() if isinstance(module, DynamicSequential | SwitchableBatchNorm2d) else None
+            children = list(module._modules.values() if some is None else some)
+            waiting.extend(child for child in reversed(children) if child is not None)
 
 
 def inactive_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -47,11 +48,31 @@ def inactive_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 def active_parameters(model: nn.Module) -> set[int]:
     """The ids of the parameters that modules on the current path compute with, or with a part of."""
-    active: set[int] = set()
+    return {id(parameter) for _, _, parameter in _held(model)}
+
+
+def active_readers(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """The id of each active parameter to the modules on the path that hold it, with their names for it."""
+    readers: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module, name, parameter in _held(model):
+        readers.setdefault(id(parameter), []).append((module, name))
+    return readers
+
+
+def active_elements(readers: Iterable[tuple[nn.Module, str]]) -> Tensor | None:
+    """A mask of the elements of a parameter that its readers compute with; `None` for all."""
+    together: Tensor | None = None
+    for module, name in readers:
+        mask = used_elements(module, name)
+        if mask is None:
+            return None
+        together = mask if together is None else together | mask
+    return together
+
+
+def _held(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
     for module in active_modules(model):
-        state = module.__dict__.get(STATE)
-        rules = state.rules if isinstance(state, DynamicState) else ()
+        idle = idle_names(module)
         for name, parameter in module._parameters.items():
-            if name not in rules or getattr(module, name) is not None:  # choices may do without it
-                active.add(id(parameter))
-    return active
+            if parameter is not None and name not in idle:
+                yield module, name, parameter

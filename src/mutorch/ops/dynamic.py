@@ -67,7 +67,12 @@ class FollowedSize:
 
 
 class TensorRule(Protocol):
-    """Another way to read a tensor than to take the active part of every dimension."""
+    """Another way to read a tensor than to take the active part of every dimension.
+
+    A rule whose `read` computes, rather than takes elements, also has `elements(name, index, dims)`: the elements that it
+    computes with, taken of `index`, an integer tensor of the shape of the whole. A rule that reads further parameters of its
+    module has `idle()`: the names of those that the current choices do without.
+    """
 
     def read(self, name: str, whole: Tensor, dims: Dims, mode: Mode) -> Any:
         """The tensor that the module computes with; in mask mode it has the shape of `whole`."""

@@ -101,3 +101,9 @@ class _Fused:
             places = torch.from_numpy(self.rows.alive()).nonzero().flatten().to(part.device)
             return torch.zeros_like(whole).index_copy(0, places, fused)
         return fused
+
+    def elements(self, name: str, index: Tensor, dims: Dims) -> Tensor:
+        """All rows where they are mixed."""
+        if self.conv.fusion is None or self.rows.count() == self.rows.size:
+            return self.read(name, index, dims, "slice")
+        return cut(index, self.columns)

@@ -18,6 +18,9 @@ from .dynamic import Dims, DynamicState, FollowedSize, Mode, TensorRule, cut, ma
 from .extent import Extent, Selection
 
 
+_MATRIX = "trans_matrix_"
+
+
 class CenterExtent(Extent):
     """The middle of one dimension of a kernel, as wide as a value says.
 
@@ -115,7 +118,7 @@ class LearnedTransform(KernelRule):
         weight = module._parameters["weight"]
         assert weight is not None
         for small, large in zip(sizes, sizes[1:], strict=False):
-            name = f"trans_matrix_{large}to{small}"
+            name = _matrix(large, small)
             if name not in module._parameters:
                 entries = small ** (weight.dim() - 2)
                 matrix = torch.eye(entries, device=weight.device, dtype=weight.dtype)
@@ -128,7 +131,7 @@ class LearnedTransform(KernelRule):
 
     def parameters_of(self, module: nn.Module) -> tuple[str, ...]:
         """The matrices."""
-        return tuple(name for name in module._parameters if name.startswith("trans_matrix_"))
+        return tuple(name for name in module._parameters if name.startswith(_MATRIX))
 
 
 class _Transformed:
@@ -138,23 +141,54 @@ class _Transformed:
         self.module, self.value, self.inner = module, value, inner
 
     def read(self, name: str, whole: Tensor, dims: Dims, mode: Mode) -> Tensor:
-        if self.inner is not None:
-            part: Tensor = self.inner.read(name, whole, dims, mode)
-        else:
-            part = masked(whole, dims) if mode == "mask" else cut(whole, dims)
-        size, current = int(whole.shape[-1]), int(self.value.current_choice)
-        sizes: list[int] = self.module.__dict__["kernel_size_list"]
-        for small in [step for step in reversed(sizes) if current <= step < size]:
+        part, size = self._of_channels(name, whole, dims, mode), int(whole.shape[-1])
+        for small in self._steps(size):
             large = int(part.shape[-1])
-            for dim in range(2, part.dim()):
-                part = part.narrow(dim, large // 2 - small // 2, small)
-            matrix = self.module._parameters[f"trans_matrix_{large}to{small}"]
+            matrix = self.module._parameters[_matrix(large, small)]
             assert matrix is not None
-            part = F.linear(part.flatten(2), matrix).view(part.shape)
+            middle = _middle(part, small)
+            part = F.linear(middle.flatten(2), matrix).view(middle.shape)
         if mode == "mask":
             edge = (size - int(part.shape[-1])) // 2
             part = F.pad(part, [edge] * 2 * (whole.dim() - 2))
         return part
+
+    def elements(self, name: str, index: Tensor, dims: Dims) -> Tensor:
+        """What goes into the first matrix."""
+        part = self._of_channels(name, index, dims, "slice")
+        steps = self._steps(int(index.shape[-1]))
+        return _middle(part, steps[0]) if steps else part
+
+    def idle(self) -> set[str]:
+        """The matrices of sizes below the current one."""
+        sizes: list[int] = self.module.__dict__["kernel_size_list"]
+        needed, large = set(), sizes[-1]
+        for small in self._steps(large):
+            needed.add(_matrix(large, small))
+            large = small
+        return {name for name in self.module._parameters if name.startswith(_MATRIX)} - needed
+
+    def _of_channels(self, name: str, whole: Tensor, dims: Dims, mode: Mode) -> Tensor:
+        if self.inner is None:
+            return masked(whole, dims) if mode == "mask" else cut(whole, dims)
+        part: Tensor = self.inner.read(name, whole, dims, mode)
+        return part
+
+    def _steps(self, size: int) -> list[int]:
+        """The sizes down to the current one."""
+        sizes: list[int] = self.module.__dict__["kernel_size_list"]
+        current = int(self.value.current_choice)
+        return [step for step in reversed(sizes) if current <= step < size]
+
+
+def _matrix(large: int, small: int) -> str:
+    return f"{_MATRIX}{large}to{small}"
+
+
+def _middle(part: Tensor, size: int) -> Tensor:
+    for dim in range(2, part.dim()):
+        part = part.narrow(dim, int(part.shape[dim]) // 2 - size // 2, size)
+    return part
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,13 @@ class SwitchableBatchNorm2d(DynamicBatchNorm2d):
                 state.tensors.setdefault(name, ())
                 state.rules[name] = _OfWidth(self, extent)
 
+    def running_modules(self) -> list[nn.Module]:
+        """The norm of the current width; none of them at full width."""
+        extent = self.extent("num_features")
+        if extent is None or extent.count() == extent.size:
+            return []
+        return [norm for width, norm in self.candidate_bn.items() if int(width) == extent.count()]
+
     def extras(self) -> tuple[str, ...]:
         return (*super().extras(), "candidate_bn")
 
@@ -92,3 +99,7 @@ class _OfWidth:
             raise ChoiceError(f"this SwitchableBatchNorm2d has no norm for {count} features; {known}")
         found: Tensor = getattr(self.norm.candidate_bn[str(count)], name)
         return found
+
+    def idle(self) -> tuple[str, ...]:
+        """The norm's own tensors, but at full width."""
+        return () if self.extent.count() == self.extent.size else TENSORS

@@ -19,6 +19,8 @@ from .eigenvalue import SharpnessGuard as SharpnessGuard
 from .eigenvalue import dominant_eigenvalue as dominant_eigenvalue
 from .fit import FitResult as FitResult
 from .fit import fit as fit
+from .protect import Protection as Protection
+from .protect import protect as protect
 from .recalibrate import recalibrate_ as recalibrate_
 from .recalibrate import recalibrated as recalibrated
 from .sandwich import sandwich_step as sandwich_step
