@@ -10,6 +10,8 @@ from .arch_params import NoArchParamsError as NoArchParamsError
 from .base_mutator import BaseMutator as BaseMutator
 from .channel_mutator import ChannelMutator as ChannelMutator
 from .darts_mutator import DartsMutator as DartsMutator
+from .dcff_mutator import DCFFChannelMutator as DCFFChannelMutator
+from .dmcp_mutator import DMCPChannelMutator as DMCPChannelMutator
 from .enas_mutator import EnasMutator as EnasMutator
 from .fixed_architecture import FixedArchitecture as FixedArchitecture
 from .fixed_architecture import apply_fixed_architecture as apply_fixed_architecture
@@ -19,6 +21,8 @@ from .groups import find_places as find_places
 from .groups import group as group
 from .groups import tell_paths as tell_paths
 from .groups import walk as walk
+from .markov import MarkovWidths as MarkovWidths
+from .markov import group_widths as group_widths
 from .mask_mutator import MaskMutator as MaskMutator
 from .mutable_tree import StructuredMutableTreeNode as StructuredMutableTreeNode
 from .mutator import Mutator as Mutator

@@ -46,6 +46,7 @@ from .relative_position import RelativePosition2D as RelativePosition2D
 from .repeat import Repeat as Repeat
 from .resizer import DynamicInputResizer as DynamicInputResizer
 from .resizer import InputResizer as InputResizer
+from .scaled_columns import scaled_columns as scaled_columns
 from .sequential import DynamicSequential as DynamicSequential
 from .static import static_copy as static_copy
 from .static import to_static_ as to_static_

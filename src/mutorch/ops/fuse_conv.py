@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from mutorch.errors import StateError
+from mutorch.errors import ConfigError, StateError
 
 from .conv import DynamicConv2d
 from .dynamic import Dims, DynamicState, Mode, cut, masked
@@ -49,16 +51,29 @@ class FuseConv2d(DynamicConv2d):
         Args:
             tau: the temperature of the likenesses; small ones leave each filter as it is.
         """
+        alike, score = self.likenesses(tau)
+        outputs = self.mutable_out_channels
+        count = len(alike) if outputs is None else outputs.activated_channels
+        return alike[torch.topk(score, count, sorted=False).indices]
+
+    def likenesses(self, tau: float) -> tuple[Tensor, Tensor]:
+        """How alike each filter is to each: a row for each filter, whose sum is 1. And how little its row is like the others.
+
+        Args:
+            tau: see `get_pooled_channel`.
+
+        Errors:
+            ConfigError: a temperature that is not positive.
+        """
+        if not 0 < tau < math.inf:
+            raise ConfigError(f"the temperature of fused filters must be a positive number, got {tau!r}")
         weight = self._parameters["weight"]
         assert weight is not None
         filters = weight.detach().flatten(1)
         distance = torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist")
         alike = torch.softmax(-distance / tau, dim=1)
         logs = torch.log(alike + 1e-7)
-        score = (alike * (logs - logs.mean(dim=1))).sum(dim=1) / len(filters)
-        outputs = self.mutable_out_channels
-        count = len(filters) if outputs is None else outputs.activated_channels
-        return alike[torch.topk(score, count, sorted=False).indices]
+        return alike, (alike * (logs - logs.mean(dim=1))).sum(dim=1) / len(filters)
 
     def describe(self, state: DynamicState) -> None:
         groups, depthwise = self.__dict__["groups"], self.__dict__["in_channels"] == self.__dict__["out_channels"]

@@ -19,6 +19,10 @@ from .eigenvalue import SharpnessGuard as SharpnessGuard
 from .eigenvalue import dominant_eigenvalue as dominant_eigenvalue
 from .fit import FitResult as FitResult
 from .fit import fit as fit
+from .fusion import FusedStep as FusedStep
+from .fusion import FusionTemperature as FusionTemperature
+from .markov import markov_arch_step as markov_arch_step
+from .markov import markov_step as markov_step
 from .protect import Protection as Protection
 from .protect import protect as protect
 from .recalibrate import recalibrate_ as recalibrate_
