@@ -249,6 +249,8 @@ def test_a_compiled_net_follows_its_choices():
     for choice in (2, 4, 2):
         width.current_choice = choice
         assert torch.equal(compiled(torch.ones(1, 3)), net(torch.ones(1, 3)))
+    again = pickle.loads(pickle.dumps(net))
+    assert torch.equal(torch.compile(again, backend="eager")(torch.ones(1, 3)), net(torch.ones(1, 3)))
 
 
 def test_an_exported_file_loads_into_the_searchable_and_into_the_largest_net(tmp_path):

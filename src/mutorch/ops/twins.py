@@ -49,7 +49,8 @@ class Twins:
             ChoiceError: nothing, or what is no part of the largest layer.
         """
         if torch.compiler.is_compiling():  # so that a graph is of the choices that it was compiled with
-            return self._known[self.arguments.chosen()]
+            known = self._known.get(self.arguments.chosen())
+            return self._found() if known is None else known
         if self._now != CLOCK.now:
             self._current = self._found()
             self._now = CLOCK.now
@@ -141,6 +142,7 @@ class Twins:
 
     # ---- one -------------------------------------------------------------------------------------------------------
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _found(self) -> Blueprint:
         chosen = self.arguments.chosen()
         if chosen not in self._known:
@@ -228,7 +230,8 @@ class Twins:
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_known": {}, "_built": {}, "_now": -1, "_current": {}}
+        known = self._known if len(self._known) <= EAGER else {}
+        return {**vars(self), "_known": known, "_built": {}, "_now": -1, "_current": {}}
 
 
 def call_as_text(cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
