@@ -556,7 +556,7 @@ def test_choices_inside_a_model_with_searchable_widths_are_exported_exactly(form
     mutator = Mutator(net)
     assert {"cell1.op", "cell2.op", "node"} <= set(mutator.space.names)
     assert len(mutator.space) > 3
-    check_export(net, x, num_architectures=6, tolerance=1e-6)
+    check_export(net, x, num_architectures=6)
     table = CostTable.from_model(mutator, x[:1])
     for seed in range(4):
         architecture = mutator.space.sample(seed)
@@ -564,3 +564,58 @@ def test_choices_inside_a_model_with_searchable_widths_are_exported_exactly(form
         assert (table(architecture).macs, table(architecture).params) == (costs.macs, costs.params)
     single_path_step(net, mutator, lambda model: model(x).square().sum(), seed=0, step=0)
     assert net.stem.weight.grad is not None
+
+
+class Branches(nn.Module):
+    """Branches of which some are taken, between layers whose widths are searched."""
+
+    def __init__(self, n_chosen, reduction, functions, return_mask):
+        super().__init__()
+        self.functions = functions
+        self.stem = conv_norm(3, 8, 3)
+        self.branches = nn.ModuleList(
+            [
+                LayerChoice({"wide": conv_norm(8, 8, 3), "narrow": conv_norm(8, 8, 1)}, key="branch"),
+                conv_norm(8, 8, 1),
+                LayerChoice([conv_norm(8, 8, 3), nn.MaxPool2d(3, 1, 1)]),
+            ]
+        )
+        self.choice = InputChoice(3, None, n_chosen, reduction, return_mask)
+        self.after = conv_norm(16 if reduction == "concat" else 8, 8, 3)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        given = [lambda branch=branch: branch(x) for branch in self.branches]
+        out = self.choice(given if self.functions else [make() for make in given])
+        out = out[0] if isinstance(out, tuple) else out
+        if isinstance(out, list):
+            out = sum(out) if out else None
+        return self.head(self.after(torch.zeros_like(x) if out is None else out).mean((2, 3)))
+
+
+def conv_norm(in_channels, out_channels, size):
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, size, padding=size // 2), nn.BatchNorm2d(out_channels), nn.ReLU()
+    )
+
+
+@pytest.mark.parametrize(
+    ("n_chosen", "reduction", "functions", "return_mask"),
+    [
+        (1, "sum", False, False),
+        (1, "none", True, True),
+        (2, "mean", False, True),
+        (2, "concat", False, False),
+        (2, "concat", True, True),
+        (None, "sum", True, False),
+        (None, "none", False, True),
+        (0, "sum", False, False),
+    ],
+)
+def test_widths_of_branches_follow_whatever_may_be_taken_of_them(n_chosen, reduction, functions, return_mask):
+    x = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    model = Branches(n_chosen, reduction, functions, return_mask)
+    net = searchable(model, example_inputs=x, rules=[widths("*", ratios=(0.5, 1.0))])
+    check_export(net, x, num_architectures=6)

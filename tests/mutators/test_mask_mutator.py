@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from mutorch.errors import MissingDecisionError, UndecidedError
+from mutorch.errors import ExportError, MissingDecisionError, UndecidedError
 from mutorch.mutables import InputChoice, LayerChoice, MutableScope
 from mutorch.mutators import FixedArchitecture, MaskMutator, Mutator, RandomMutator, active_modules
 from mutorch.subnet import export
-from mutorch.training import single_path_step
+from mutorch.training import arch_step, relaxed_step, single_path_step
 
 X = torch.linspace(-1, 1, 4).reshape(2, 2)
 
@@ -335,3 +335,18 @@ def test_relaxing_learned_choices_after_a_reset_mixes_again():
     assert torch.equal(net(X), X.relu())
     choices.relax()
     assert torch.equal(net(X), mixed)
+
+
+def test_choices_that_are_learned_after_a_reset_are_open_and_train():
+    net = Net()
+    masks = Given(net, {"op": [True, False], "listed": [True, False], "skip": [True, False, False]})
+    masks.reset()
+    choices = Mutator(net)
+    choices.prepare_arch_params()
+    assert set(choices.current_choices.values()) == {None}
+    with pytest.raises(ExportError, match="has no choice yet, it is being learned"):
+        export(net)
+    relaxed_step(net, choices, lambda model: model(X).sum(), seed=0, step=0)
+    arch_step(net, choices, lambda model: model(X).sum(), seed=0, step=0)
+    assert all(p.grad is not None for p in [*net.parameters(), *choices.arch_parameters()])
+    assert set(choices.argmax()) == {"op", "listed", "skip"}

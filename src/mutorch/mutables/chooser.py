@@ -38,7 +38,7 @@ class Chooser(Mutable, DiffMutableModule[Any, Any]):
     @property
     def current_choice(self) -> Any:
         """The choice in force, also where a mutator with callbacks made it; `None` where it is none of the choices."""
-        if self._current_choice is None and self.mutator is not None:
+        if self._current_choice is None and self.arch_param is None and self.mutator is not None:
             return self.mutator.choice_of(self)
         return self._current_choice
 
