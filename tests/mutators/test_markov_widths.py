@@ -268,7 +268,7 @@ def test_what_cannot_be_learned_is_an_error():
         markov["stm"]
     with pytest.raises(ChoiceError, match="unit 'stem' has no choice 3"):
         markov.log_probability({**mutator.space.max, "stem": 3})
-    with pytest.raises(StateError, match="nothing to distill; give distill=0"):
+    with pytest.raises(ConfigError, match="does not call the model .* give distill=False"):
         markov_step(
             mutator.model, mutator, lambda m: torch.zeros((), requires_grad=True), markov=markov, seed=0, step=0
         )

@@ -8,9 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from mutorch.errors import StateError
 from mutorch.mutators import MarkovWidths, Mutator
@@ -18,7 +16,9 @@ from mutorch.ops import scaled_columns
 from mutorch.space import random_at
 
 from .differentiable import _buffers_kept, _constant, _own_gradients
-from .steps import LossFunction, path_step
+from .distill import Distill
+from .sandwich import slimmable_step
+from .steps import LossFunction
 
 
 def markov_step(
@@ -30,12 +30,13 @@ def markov_step(
     seed: int,
     step: int,
     by_probability: bool | None = None,
-    distill: float = 1.0,
+    distill: Distill | bool = True,
+    loss_weight: float = 1.0,
     backward: Callable[[Tensor], Any] = torch.Tensor.backward,
 ) -> Tensor:
     """The gradients of the weights at the widest, the narrowest and one random subnet, added up.
 
-    The two smaller ones are told, beside the labels, how the widest one answered (Yu and Huang, arXiv 1903.05134).
+    The two smaller ones learn from the labels and from what the widest one says.
 
     Args:
         net: the model that `loss_fn` is called with: the supernet, or its DDP or Fabric wrapper.
@@ -43,7 +44,7 @@ def markov_step(
         seed, step: determine the random subnet, together and alone.
         by_probability: whether it is drawn by the probabilities, or every width is as probable as the others; by the
             probabilities once anything was learned unless given.
-        distill: how much the comparison with the widest one counts; 0 leaves it out.
+        distill, loss_weight: see `sandwich_step`.
         backward: what to do with the loss: `fabric.backward`, or `lambda loss: scaler.scale(loss).backward()`.
 
     Returns:
@@ -52,9 +53,10 @@ def markov_step(
     Example:
         >>> from mutorch.channels import searchable
         >>> net = searchable(nn.Sequential(nn.Linear(2, 32), nn.Linear(32, 4)), torch.zeros(1, 2))
-        >>> mutator = Mutator(net)
         >>> x, y = torch.randn(8, 2), torch.zeros(8, dtype=torch.long)
-        >>> loss = markov_step(net, mutator, lambda m: F.cross_entropy(m(x), y), markov=MarkovWidths(mutator), seed=0, step=0)
+        >>> def loss_fn(model):
+        ...     return nn.functional.cross_entropy(model(x), y)
+        >>> loss = markov_step(net, Mutator(net), loss_fn, markov=MarkovWidths(Mutator(net)), seed=0, step=0)
         >>> net[0].state_dict(keep_vars=True)["weight"].grad is not None
         True
     """
@@ -62,9 +64,11 @@ def markov_step(
     drawn = markov.is_learned if by_probability is None else by_probability
     widths = markov.sample(random) if drawn else {name: random.choice(c) for name, c in markov.choices.items()}
     space = mutator.space
-    architectures = [space.max, {**space.max, **_narrowest(markov)}, {**space.max, **widths}]
-    loss = _Taught(loss_fn, distill) if distill else loss_fn
-    return path_step(net, mutator, loss, architectures, backward=backward)
+    narrowest = {name: choices[0] for name, choices in markov.choices.items()}
+    architectures = [space.max, {**space.max, **narrowest}, {**space.max, **widths}]
+    return slimmable_step(
+        net, mutator, loss_fn, architectures, distill=distill, loss_weight=loss_weight, backward=backward
+    )
 
 
 def markov_arch_step(
@@ -118,40 +122,3 @@ def markov_arch_step(
         loss = loss_fn(model)
         backward(loss if cost is None else loss + cost().to(loss))
     return loss.detach()
-
-
-def _narrowest(markov: MarkovWidths) -> dict[str, Any]:
-    return {name: choices[0] for name, choices in markov.choices.items()}
-
-
-class _Taught:
-    """A loss whose first call's outputs are soft targets for the other calls."""
-
-    def __init__(self, loss_fn: LossFunction, weight: float) -> None:
-        self._loss_fn, self._weight = loss_fn, weight
-        self._wanted: list[Tensor] | None = None
-
-    def __call__(self, model: nn.Module) -> Tensor:
-        given: list[Any] = []
-        handle = model.register_forward_hook(lambda _module, _inputs, output: given.append(output))
-        try:
-            loss = self._loss_fn(model)
-        finally:
-            handle.remove()
-        outputs = [leaf for one in given for leaf in tree_leaves(one) if _is_scores(leaf)]
-        if not outputs:
-            raise StateError(
-                "the loss calls no model that gives scores of classes, so there is nothing to distill; give distill=0"
-            )
-        if self._wanted is None:
-            self._wanted = [output.detach() for output in outputs]
-            return loss
-        pairs = zip(outputs, self._wanted, strict=True)
-        apart = [
-            F.kl_div(F.log_softmax(a, 1), F.log_softmax(b, 1), reduction="none", log_target=True) for a, b in pairs
-        ]
-        return loss + self._weight * torch.stack([one.sum(1).mean() for one in apart]).mean()
-
-
-def _is_scores(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dim() > 1
