@@ -84,7 +84,8 @@ def pruned_table(result: Pruned) -> Table:
         after = shrunk.comparison.second[metric]
         table.add_row(metric, f"{before:,.6g}", f"{after:,.6g}", f"{after / before:.2f}")
     before, after = result.test_accuracy
-    table.add_row("accuracy", f"{100 * before:.1f}%", f"{100 * after:.1f}%", "", style="bold")
+    shown = "" if before is None else f"{100 * before:.1f}%"
+    table.add_row("accuracy", shown, f"{100 * after:.1f}%", "", style="bold")
     for stage, score in shrunk.scores.items():
         table.add_row(f"validation, {stage}", "", f"{100 * score:.1f}%", "", style="dim")
     return table

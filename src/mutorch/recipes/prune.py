@@ -4,7 +4,6 @@
 original as the teacher. 3. Write the smaller model and what was measured.
 """
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mutorch.channels import searchable, widths
-from mutorch.errors import LoadError, ResumeError
+from mutorch.errors import LoadError
 from mutorch.importance import Importance
 from mutorch.mutators import Mutator
 from mutorch.pruning import Prices, Shrunk, shrink
@@ -25,12 +24,12 @@ from mutorch.pruning.shrink import SHARES
 from mutorch.registry import DATASETS, MODELS
 from mutorch.subnet import save
 from mutorch.training import fit
-from mutorch.utils import differences, evaluating
+from mutorch.utils import evaluating
 
 from .data import Data
 from .progress import Progress
 from .prune_settings import RANKINGS, PruneSettings
-from .spos import write_json
+from .winner import claim, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +38,13 @@ class Pruned:
 
     Attributes:
         shrunk: see `mutorch.pruning.Shrunk`; its scores are validation accuracies.
-        test_accuracy: before and after, on data that nothing was chosen with.
+        test_accuracy: before and after, on data that nothing was chosen with; before is `None` where there was no training
+            of the original.
         subnet_file: the smaller model, for `mutorch.load(file, build_the_original)`.
     """
 
     shrunk: Shrunk
-    test_accuracy: tuple[float, float]
+    test_accuracy: tuple[float | None, float]
     subnet_file: Path
     report_file: Path
 
@@ -85,14 +85,14 @@ def prune(settings: PruneSettings, output: str | os.PathLike[str], *, progress: 
         divisor=settings.divisor,
         min_ratio=settings.min_ratio,
         finetune=settings.finetune,
-        evaluate=lambda scored: _accuracy(scored, data, "val"),
+        evaluate=lambda scored: accuracy(scored, data, "val"),
         seed=settings.seed,
         progress=show,
     )
-    accuracies = _accuracy(model, data, "test"), _accuracy(shrunk.model, data, "test")
+    accuracies = accuracy(model, data, "test"), accuracy(shrunk.model, data, "test")
     metrics = {"test_accuracy": accuracies[1], **{f"val_{name}": score for name, score in shrunk.scores.items()}}
     file = save(shrunk.model, folder / "subnet.safetensors", metrics=metrics)
-    report = _write(folder, shrunk, accuracies)
+    report = write_results(folder, shrunk, accuracies)
     return Pruned(shrunk, accuracies, file, report)
 
 
@@ -112,17 +112,10 @@ def _check_budget(settings: PruneSettings, model: nn.Module, data: Data) -> None
 def _original(settings: PruneSettings, model: nn.Module, data: Data, folder: Path, show: Progress) -> None:
     """The weights of the original: from the file, from an earlier call, or trained now."""
     if settings.weights is not None:
-        _load_weights(model, Path(settings.weights))
+        load_weights(model, Path(settings.weights))
         return
     names = ("model", "data", "train", "seed")
-    mine = json.loads(json.dumps({name: asdict(settings)[name] for name in names}))
-    path = folder / "settings.json"
-    if path.exists():
-        different = differences(json.loads(path.read_text(encoding="utf-8")), mine)
-        if different:
-            raise ResumeError(f"{folder} holds a run with other settings ({different}); delete it, or give another")
-    else:
-        write_json(path, mine)
+    claim(folder, {name: asdict(settings)[name] for name in names})
     training, stage = settings.train, "training the original"
     optimizer = torch.optim.SGD(
         model.parameters(),
@@ -140,12 +133,12 @@ def _original(settings: PruneSettings, model: nn.Module, data: Data, folder: Pat
         scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps),
         seed=settings.seed,
         checkpoint=folder / "original.ckpt",
-        on_step=_shower(show, stage),
+        on_step=shower(show, stage),
     )
     show(stage, training.steps, training.steps, "")
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path) -> None:
     if not path.exists():
         raise LoadError(f"no file {path} with the weights of the model")
     try:
@@ -171,7 +164,7 @@ def _loss(model: nn.Module, batch: Any) -> Tensor:
     return F.cross_entropy(model(batch[0]), batch[1])
 
 
-def _shower(show: Progress, stage: str) -> Callable[[int, int, Tensor], None]:
+def shower(show: Progress, stage: str) -> Callable[[int, int, Tensor], None]:
     def on_step(done: int, total: int, loss: Tensor) -> None:
         if done % 20 == 0:
             show(stage, done, total, f"loss {float(loss):.3f}")
@@ -179,7 +172,7 @@ def _shower(show: Progress, stage: str) -> Callable[[int, int, Tensor], None]:
     return on_step
 
 
-def _accuracy(model: nn.Module, data: Data, split: str) -> float:
+def accuracy(model: nn.Module, data: Data, split: str) -> float:
     correct = count = 0
     with evaluating(model), torch.inference_mode():
         for inputs, labels in data.loader(split, 512):
@@ -188,7 +181,7 @@ def _accuracy(model: nn.Module, data: Data, split: str) -> float:
     return correct / count
 
 
-def _write(folder: Path, shrunk: Shrunk, accuracies: tuple[float, float]) -> Path:
+def write_results(folder: Path, shrunk: Shrunk, accuracies: tuple[float | None, float]) -> Path:
     """The numbers as JSON, and as a table for people."""
     before, after = shrunk.comparison.first, shrunk.comparison.second
     results = {
@@ -203,7 +196,8 @@ def _write(folder: Path, shrunk: Shrunk, accuracies: tuple[float, float]) -> Pat
     rows = [(metric, before[metric], after[metric]) for metric in before]
     lines = ["| | before | after | ratio |", "|---|---:|---:|---:|"]
     lines += [f"| {name} | {a:,.6g} | {b:,.6g} | {b / a:.2f} |" for name, a, b in rows]
-    lines.append(f"| test accuracy | {accuracies[0]:.2%} | {accuracies[1]:.2%} | |")
+    first, second = ("" if one is None else f"{one:.2%}" for one in accuracies)
+    lines.append(f"| test accuracy | {first} | {second} | |")
     stages = ", ".join(f"{stage} {score:.2%}" for stage, score in shrunk.scores.items())
     kept = [f"| {unit} | {count} |" for unit, count in shrunk.architecture.items()]
     text = [f"# Pruned to {shrunk.budget}", "", *lines, "", f"Validation accuracy: {stages}.", ""]
