@@ -50,9 +50,13 @@ class Place:
     def per_channel(self, values: Tensor) -> Tensor:
         """The sums of `values`, which is shaped like the parameter, over all that belongs to each channel."""
         along = values.transpose(0, self.where.dim).reshape(self.where.size, -1).sum(dim=1)
-        total = torch.zeros(self.num_channels, dtype=along.dtype, device=along.device)
+        return self.per_column(along[None])[0]
+
+    def per_column(self, rows: Tensor) -> Tensor:
+        """From rows of one value a position along the dimension to rows of one sum a channel."""
+        total = torch.zeros(len(rows), self.num_channels, dtype=rows.dtype, device=rows.device)
         for positions, channels in self._positions:
-            total.index_add_(0, channels.to(along.device), along[positions.to(along.device)])
+            total.index_add_(1, channels.to(rows.device), rows[:, positions.to(rows.device)])
         return total
 
 

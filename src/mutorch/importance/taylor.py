@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -42,33 +43,39 @@ class Taylor:
 
     def __call__(self, net: nn.Module) -> dict[str, Tensor]:
         """Unit name to one score a channel."""
-        places = {name: _gates(found) for name, found in unit_places(net).items()}
-        parameters = {id(place.parameter): place.parameter for found in places.values() for place in found}
+        places = {name: gates(found) for name, found in unit_places(net).items()}
         squares = {name: torch.zeros(found[0].num_channels, dtype=torch.float64) for name, found in places.items()}
-        frozen = [parameter for parameter in parameters.values() if not parameter.requires_grad]
         mutator, count = Mutator(net), 0
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-        try:
-            with mutator.at(mutator.space.default), evaluating(net), torch.enable_grad():
-                for batch in islice(self.batches, self.num_batches):
-                    loss = self.loss(net, batch)
-                    gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-                    by_id = dict(zip(parameters, gradients, strict=True))
-                    for name, found in places.items():
-                        squares[name] += _change(found, by_id).pow(2)
-                    count += 1
-        finally:
-            for parameter in frozen:
-                parameter.requires_grad_(False)
+        with mutator.at(mutator.space.default), evaluating(net):
+            for batch in islice(self.batches, self.num_batches):
+                for name, change in change_of(places, partial(self.loss, net, batch)).items():
+                    squares[name] += change.pow(2)
+                count += 1
         if not count:
             raise ConfigError("Taylor has no batches: they are empty, or an iterator that can be read only once")
         return {name: (total / count).sqrt() for name, total in squares.items()}
 
 
-def _gates(places: list[Place]) -> list[Place]:
+def gates(places: list[Place]) -> list[Place]:
+    """The places where setting weights to zero takes a channel away."""
     reading = [place for place in places if place.role == "reads"]
     return reading or [place for place in places if place.role == "scales"] or places
+
+
+def change_of(places: Mapping[str, list[Place]], loss: Callable[[], Tensor]) -> dict[str, Tensor]:
+    """Unit to what the loss changes, to first order, when these weights of each channel grow by their own size."""
+    parameters = {id(place.parameter): place.parameter for found in places.values() for place in found}
+    frozen = [parameter for parameter in parameters.values() if not parameter.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        with torch.enable_grad():
+            gradients = torch.autograd.grad(loss(), list(parameters.values()), allow_unused=True)
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+    by_id = dict(zip(parameters, gradients, strict=True))
+    return {name: _change(found, by_id) for name, found in places.items()}
 
 
 def _change(places: list[Place], gradients: Mapping[int, Tensor | None]) -> Tensor:

@@ -2,11 +2,12 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
 
 from torch import Tensor
 
 from mutorch.cost import Budget
-from mutorch.errors import InfeasibleBudgetError
+from mutorch.errors import ConfigError, nearest
 from mutorch.space import Architecture
 
 from .prices import Prices
@@ -30,7 +31,7 @@ def uniform(prices: Prices, budget: Budget, scores: Mapping[str, Tensor]) -> Arc
         {'0': 6, '1': 4}
     """
     names = list(prices.widths)
-    whole = {name: choices[-1] for name, choices in prices.widths.items()}
+    whole = prices.whole
 
     def at(share: float) -> list[int]:
         # The largest width that is no more than the share; the smallest where there is none.
@@ -54,10 +55,57 @@ def by_score(prices: Prices, budget: Budget, scores: Mapping[str, Tensor]) -> Ar
 
     Scores are divided by their mean over the unit first: units are then comparable, whatever their size and place.
     """
+    return _lowest_first(prices, budget, {name: scores[name] / scores[name].mean().clamp_min(1e-12) for name in scores})
+
+
+def by_absolute_score(prices: Prices, budget: Budget, scores: Mapping[str, Tensor]) -> Architecture:
+    """As `by_score`, with scores as they are: for rankings whose scores compare over units, as those of `GroupFisher`."""
+    return _lowest_first(prices, budget, scores)
+
+
+def by_ratio(ratios: Mapping[str, float], rest: Allocation = uniform) -> Allocation:
+    """Shares of channels that units keep, by globs over their names; the others meet the budget by `rest`.
+
+    A unit keeps the largest of its widths that is no more than its share. The last glob that names a unit counts.
+
+    Errors:
+        ConfigError: a share out of range; when the widths are chosen, a glob that names no unit.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from mutorch import Mutator
+        >>> from mutorch.channels import searchable, widths
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 4))
+        >>> net = searchable(model, torch.zeros(1, 4), rules=[widths(counts=range(1, 9), divisor=1)])
+        >>> prices = Prices(Mutator(net), torch.zeros(1, 4))
+        >>> by_ratio({"0": 0.5})(prices, prices.budget({}), {})
+        {'0': 4, '1': 8}
+    """
+    for pattern, ratio in ratios.items():
+        if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 1:
+            raise ConfigError(f"the share of {pattern!r} must be above 0 and at most 1, got {ratio!r}")
+
+    def allocate(prices: Prices, budget: Budget, scores: Mapping[str, Tensor]) -> Architecture:
+        for pattern in ratios:
+            if not any(fnmatchcase(name, pattern) for name in prices.whole):
+                raise ConfigError(
+                    f"a share is given for {pattern!r}, which is no unit; {nearest(pattern, prices.whole)}"
+                )
+        fixed = {}
+        for name, choices in prices.widths.items():
+            given = [ratio for pattern, ratio in ratios.items() if fnmatchcase(name, pattern)]
+            if given:
+                most = prices.whole[name] * (1 - prices.share * (1 - given[-1]))
+                fixed[name] = max((c for c in choices if c <= most * (1 + 1e-9)), default=choices[0])
+        return rest(prices.fixed(fixed), budget, scores)
+
+    return allocate
+
+
+def _lowest_first(prices: Prices, budget: Budget, scores: Mapping[str, Tensor]) -> Architecture:
     names = list(prices.widths)
-    ordered = {
-        name: (scores[name] / scores[name].mean().clamp_min(1e-12)).sort(descending=True).values for name in names
-    }
+    ordered = {name: scores[name].sort(descending=True).values for name in names}
 
     def gain(i: int, position: int) -> float:
         """The mean score of the channels that a unit has at a position and not at the one below."""
@@ -88,7 +136,7 @@ def by_score(prices: Prices, budget: Budget, scores: Mapping[str, Tensor]) -> Ar
     return _filled(prices, budget, after(len(steps) - max(kept, 0)), by_gain)
 
 
-ALLOCATIONS: dict[str, Allocation] = {"uniform": uniform, "global": by_score}
+ALLOCATIONS: dict[str, Allocation] = {"uniform": uniform, "global": by_score, "absolute": by_absolute_score}
 """Name to allocation, for configs."""
 
 
@@ -111,8 +159,5 @@ def _filled(
                 positions, widened = wider, True
                 break
     architecture = prices.at(positions)
-    if not budget.allows(prices(architecture)):
-        costs = prices(architecture)
-        found = ", ".join(f"{metric} {costs[metric]:,.6g}" for metric in budget.bounds)
-        raise InfeasibleBudgetError(f"no widths were found within {budget}; the nearest have {found}")
+    prices.check(budget, architecture)
     return architecture

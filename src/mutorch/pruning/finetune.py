@@ -69,17 +69,21 @@ def finetune_(
     loss: Callable[[nn.Module, Any], Tensor],
     settings: Finetune,
     *,
+    constant_lr: float | None = None,
     seed: int = 0,
     on_step: Callable[[int, int, Tensor], Any] | None = None,
 ) -> int:
-    """Train a pruned model, in place; returns the number of steps. Needs the extra `train`."""
+    """Train a pruned model, in place; returns the number of steps. Needs the extra `train`.
+
+    Args:
+        constant_lr: a learning rate that stays, instead of the cosine schedule of `settings`.
+    """
     steps = settings.num_steps(data)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not steps or not trained:
+    if not steps or not any(parameter.requires_grad for parameter in model.parameters()):
         return 0
     optimizer = torch.optim.SGD(
-        trained,
-        lr=settings.lr,
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=settings.lr if constant_lr is None else constant_lr,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         nesterov=settings.momentum > 0,
@@ -96,7 +100,7 @@ def finetune_(
         Distilled(loss, original, settings.distill, settings.temperature) if settings.distill else loss,
         optimizer,
         steps=steps,
-        scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps),
+        scheduler=None if constant_lr is not None else torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps),
         seed=seed,
         fabric=fabric,
         on_step=on_step,

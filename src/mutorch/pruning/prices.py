@@ -1,7 +1,8 @@
 """What every width of a searchable model costs, for those who choose widths."""
 
+import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from mutorch.cost import Budget, Costs, CostTable, count
 from mutorch.errors import CostError, InfeasibleBudgetError
@@ -22,6 +23,8 @@ class Prices:
     Attributes:
         widths: unit to the numbers of channels that it may have, ascending.
         table: the table, if there is one.
+        whole: unit to the number of its channels before anything was cut.
+        share: how much of the cut is due now, where it is made in rounds.
 
     Example:
         >>> import torch
@@ -43,6 +46,8 @@ class Prices:
             if members[0].mutable_prefix == "channel":
                 choices = sorted(members[0].choices)
                 self.widths[name] = [choice for choice in choices if choice >= min_ratio * choices[-1]]
+        self.whole = {name: choices[-1] for name, choices in self.widths.items()}
+        self.share = 1.0
         self.table: CostTable | None
         try:
             self.table = CostTable.from_model(mutator, example_inputs)
@@ -58,6 +63,18 @@ class Prices:
         if key not in self._counted:
             self._counted[key] = count(export(self._mutator.model, whole), self._example_inputs)
         return self._counted[key]
+
+    def towards(self, original: "Prices", share: float) -> Self:
+        """The same prices, of a model that is left of another one, in a round that makes so much of the cut."""
+        other = copy.copy(self)
+        other.whole, other.share = original.whole, share
+        return other
+
+    def fixed(self, widths: Mapping[str, int]) -> Self:
+        """The same prices, where units may only have these widths."""
+        other = copy.copy(self)
+        other.widths = {**self.widths, **{name: [width] for name, width in widths.items()}}
+        return other
 
     def reachable(self, metric: str) -> tuple[float, float]:
         """The smallest and the largest value of a metric: that of the narrowest and of the widest model."""
@@ -85,3 +102,14 @@ class Prices:
         """Whether the widths are within the upper bounds."""
         costs = self(architecture)
         return all(costs[metric] <= high for metric, (_, high) in budget.bounds.items())
+
+    def check(self, budget: Budget, architecture: Mapping[str, Any]) -> None:
+        """Refuse widths that are not within all bounds.
+
+        Errors:
+            InfeasibleBudgetError: says what they cost.
+        """
+        costs = self(architecture)
+        if not budget.allows(costs):
+            found = ", ".join(f"{metric} {costs[metric]:,.6g}" for metric in budget.bounds)
+            raise InfeasibleBudgetError(f"no widths were found within {budget}; the nearest have {found}")

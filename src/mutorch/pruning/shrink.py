@@ -1,30 +1,33 @@
 """A smaller model in one call."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mutorch.channels import searchable, widths
 from mutorch.channels.selection import Selector
 from mutorch.channels.widths import Widths
-from mutorch.cost import ExampleInputs
+from mutorch.cost import Budget, ExampleInputs
 from mutorch.errors import ConfigError, nearest
-from mutorch.importance import L2, Importance, rank_
+from mutorch.importance import L2, Importance
+from mutorch.importance.places import search_of
 from mutorch.mutators import Mutator
 from mutorch.space import Architecture
 from mutorch.subnet import Comparison, compare, export
-from mutorch.training import recalibrate_
-from mutorch.utils import evaluating
 
-from .allocation import ALLOCATIONS, Allocation
-from .batches import Loss, device_of, first_batch, forward, loss_of, one_sample, to_device
-from .finetune import Finetune, finetune_
+from .allocation import ALLOCATIONS, Allocation, by_ratio
+from .batches import Loss, device_of, first_batch, loss_of, one_sample, to_device
+from .finetune import Finetune
+from .gradual import Gradual, in_rounds
+from .one_by_one import OneByOne, one_by_one
+from .passes import Passes, num_rows
 from .prices import Prices
 from .progress import Progress, showing
+from .run import Run, seeded
 
 SHARES = tuple(count / 1024 for count in range(1, 1025))
 """Ratios so fine that every multiple of the divisor is a width."""
@@ -39,10 +42,14 @@ class Shrunk:
         comparison: costs and measured latency of the original and the smaller model.
         budget: the bounds that were kept.
         architecture: unit to the number of its channels that are left.
-        net: the searchable model, ranked, with the original's weights; `export(net, architecture)` is what `model` was
-            before it was recalibrated and finetuned.
-        scores: what `evaluate` gave: for the `original`, and as it was `pruned`, `recalibrated` and `finetuned`.
-        steps: how many steps it was finetuned.
+        net: the searchable model, ranked. In one cut it has the original's weights, and `export(net, architecture)` is
+            what `model` was before it was recalibrated and finetuned; `OneByOne` trained it, and the same holds; after
+            `Gradual` it is as in the first round.
+        scores: what `evaluate` gave: for the `original`, after each `round`, and as it was `pruned`, `recalibrated` and
+            `finetuned`.
+        steps: how many steps it was trained.
+        passes: what all of it computed, in forwards and backwards of a batch: training, with a third for each forward of
+            the teacher, ranking, and a third for each batch of recalibration. Whatever `evaluate` runs is not in it.
     """
 
     model: nn.Module
@@ -52,6 +59,7 @@ class Shrunk:
     net: nn.Module
     scores: Mapping[str, float]
     steps: int
+    passes: float
 
     def __str__(self) -> str:
         table = [line for line in str(self.comparison).splitlines() if not line.startswith("outputs differ")]
@@ -59,6 +67,7 @@ class Shrunk:
         lines = [f"budget: {self.budget}", header, *table[1:]]
         if self.scores:
             lines.append("score: " + ", ".join(f"{name} {score:.4g}" for name, score in self.scores.items()))
+        lines.append(f"trained for {self.steps} steps; {self.passes:.0f} passes in all")
         return "\n".join(lines)
 
 
@@ -70,7 +79,8 @@ def shrink(
     *,
     example_inputs: ExampleInputs | None = None,
     importance: Importance | None = None,
-    allocation: Literal["uniform", "global"] | Allocation = "uniform",
+    allocation: Literal["uniform", "global", "absolute"] | Mapping[str, float] | Allocation = "uniform",
+    gradual: Gradual | OneByOne | None = None,
     rules: Sequence[Widths] | None = None,
     only: Iterable[Selector] | Selector = (),
     freeze: Iterable[Selector] | Selector = (),
@@ -98,7 +108,11 @@ def shrink(
         importance: a ranking from `mutorch.importance`, or a function of the searchable model that gives one score a
             channel for each unit; the norm of all weights that make, scale and read a channel unless given.
         allocation: `"uniform"` cuts all units by one share; `"global"` lets the least important channels of the model
-            go, wherever they are; or a function, see `mutorch.pruning.Allocation`.
+            go, wherever they are, as a share of the mean of their unit, `"absolute"` as they are; a dict says what share
+            of their channels units keep, by glob (`{"layer1.*": 0.5}`; the others meet the budget, which may be empty);
+            or a function, see `mutorch.pruning.Allocation`.
+        gradual: cut and train in turns instead of once: `Gradual(rounds=5, steps_between=100)`, or `OneByOne(steps=500)`,
+            the loop of group Fisher pruning. `finetune` comes afterwards.
         rules: widths that units may have, instead of all multiples of `divisor`.
         only, freeze, tie: which parts may shrink; see `searchable`.
         divisor: channels stay multiples of it.
@@ -126,73 +140,79 @@ def shrink(
     objective = None if loss is None else loss_of(loss)
     if finetune is not None and finetune.num_steps(data) and objective is None:
         raise ConfigError("finetune needs loss: a criterion, or a function of the model and a batch")
-    with _seeded(seed):
+    if gradual is not None and objective is None:
+        raise ConfigError("gradual trains, and needs loss: a criterion, or a function of the model and a batch")
+    if gradual is not None and not isinstance(gradual, Gradual | OneByOne):
+        raise ConfigError(f"gradual is a Gradual or a OneByOne, got {gradual!r}")
+    with seeded(seed):
         batch = first_batch(data)
     device = device_of(model)
     inputs = to_device(one_sample(batch) if example_inputs is None else example_inputs, device)
-    if rules is None:
-        rules = [widths(ratios=SHARES, divisor=divisor)]
-    scores: dict[str, float] = {}
-
-    def score(stage: str, scored: nn.Module) -> None:
-        if evaluate is not None:
-            with evaluating(scored):
-                scores[stage] = float(evaluate(scored))
-
     with ExitStack() as stack:
-        show = stack.enter_context(showing(progress))
-        show("ranking channels", 0, 1, "")
-        score("original", model)
-        net = searchable(model, inputs, rules=rules, only=only, freeze=freeze, tie=tie)
-        mutator = Mutator(net)
-        prices = Prices(mutator, inputs, min_ratio=min_ratio)
+        run = Run(
+            original=model,
+            data=data,
+            inputs=inputs,
+            device=device,
+            loss=objective,
+            finetune=finetune or Finetune(),
+            importance=importance or L2(reads=True, scales=True, per_tensor=True),
+            allocate=allocate,
+            calibrate=calibrate,
+            evaluate=evaluate,
+            seed=seed,
+            show=stack.enter_context(showing(progress)),
+            searchable=lambda one, rules: searchable(one, inputs, rules=rules, only=only, freeze=freeze, tie=tie),
+            passes=Passes(num_rows(batch)),
+        )
+        run.show("ranking channels", 0, 1, "")
+        run.score("original", model)
+        net = run.searchable(model, [widths(ratios=SHARES, divisor=divisor)] if rules is None else rules)
+        prices = Prices(Mutator(net), inputs, min_ratio=min_ratio)
         bounds = prices.budget(budget)
-        with _seeded(seed):
-            ranks = rank_(net, importance or L2(reads=True, scales=True, per_tensor=True))
-        architecture = {**mutator.space.default, **allocate(prices, bounds, ranks)}
-        show("ranking channels", 1, 1, f"{len(ranks)} units")
-        small = export(net, architecture, mutator=mutator)
-        score("pruned", small)
-        with _seeded(seed):
-            recalibrated = calibrate and _recalibrate(small, data, calibrate, device)
-        if recalibrated:
-            score("recalibrated", small)
-        steps = 0
-        if objective is not None:
-            stage = "finetuning"
-            settings = finetune or Finetune()
-            steps = finetune_(small, model, data, objective, settings, seed=seed, on_step=_shower(show, stage))
-            if steps:
-                score("finetuned", small)
+        small, architecture, steps = _way(gradual, net)(run, net, prices, bounds)
+        run.score("pruned", small)
+        if run.recalibrate_(small):
+            run.score("recalibrated", small)
+        finetuned = run.train_(small, run.finetune, "finetuning", seed=seed)
+        if finetuned:
+            run.score("finetuned", small)
     small.train(model.training)
-    return Shrunk(small, compare(model, small, inputs), str(bounds), architecture, net, scores, steps)
+    whole = {**Mutator(net).space.default, **architecture}
+    comparison = compare(model, small, inputs)
+    return Shrunk(small, comparison, str(bounds), whole, net, run.scores, steps + finetuned, run.passes.total)
 
 
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """What a loader shuffles with comes from the seed inside; the caller's random state is as before afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
+Way = Callable[[Run, nn.Module, Prices, Budget], tuple[nn.Module, Architecture, int]]
+"""How the model becomes smaller: gives it, its architecture, and the steps that it was trained meanwhile."""
 
 
-def _allocation(allocation: str | Allocation) -> Allocation:
+def _way(gradual: Gradual | OneByOne | None, net: nn.Module) -> Way:
+    if gradual is None:
+        return _at_once
+    units = {unit.name for unit in search_of(net).units}
+    others = [decision.name for decision in Mutator(net).space if decision.name not in units]
+    if others:
+        raise ConfigError(
+            f"gradual cuts channels only, and {others[0]!r} decides something else; export the model first"
+        )
+    if isinstance(gradual, Gradual):
+        return partial(in_rounds, settings=gradual)
+    return partial(one_by_one, settings=gradual)
+
+
+def _at_once(run: Run, net: nn.Module, prices: Prices, bounds: Budget) -> tuple[nn.Module, Architecture, int]:
+    architecture = run.widths(net, prices, bounds)
+    run.show("ranking channels", 1, 1, f"{len(architecture)} units")
+    mutator = Mutator(net)
+    return export(net, {**mutator.space.default, **architecture}, mutator=mutator), architecture, 0
+
+
+def _allocation(allocation: str | Mapping[str, float] | Allocation) -> Allocation:
     if callable(allocation):
         return allocation
+    if isinstance(allocation, Mapping):
+        return by_ratio(allocation)
     if allocation not in ALLOCATIONS:
         raise ConfigError(f"no allocation {allocation!r}; {nearest(allocation, ALLOCATIONS)}")
     return ALLOCATIONS[allocation]
-
-
-def _recalibrate(model: nn.Module, data: Iterable[Any], num_batches: int, device: torch.device) -> int:
-    return recalibrate_(
-        model, data, num_batches=num_batches, forward=lambda net, batch: forward(net, to_device(batch, device))
-    )
-
-
-def _shower(show: Progress, stage: str) -> Callable[[int, int, Tensor], None]:
-    def on_step(done: int, total: int, loss: Tensor) -> None:
-        if done % 10 == 0 or done == total:
-            show(stage, done, total, f"loss {float(loss):.3f}")
-
-    return on_step
