@@ -35,13 +35,13 @@ class EnasSearching:
     """
 
     rounds: int = 10
-    child_steps: int = 100
-    controller_steps: int = 20
-    num_samples: int = 10
+    child_steps: int = 150
+    controller_steps: int = 15
+    num_samples: int = 6
     batch_size: int = 64
     lr: float = 0.1
     weight_decay: float = 5e-4
-    controller_lr: float = 5e-3
+    controller_lr: float = 2e-2
     entropy_weight: float = 1e-2
     skip_weight: float = 0.8
     baseline_decay: float = 0.95
@@ -92,7 +92,7 @@ class EnasSettings:
             >>> settings = EnasSettings.from_config({"model": {"type": "EnasMicro"}, "data": {"type": "ClutteredDigits"},
             ...     "search": {"rounds": 2}})
             >>> settings.search.rounds, settings.search.path_steps
-            (2, 600)
+            (2, 480)
         """
         known = {key: value for key, value in config.items() if key not in ("recipe", "output", "custom_imports")}
         check_keys(known, [f.name for f in fields(cls)], "the config")

@@ -218,7 +218,7 @@ class Run:
         scores: dict[str, tuple[float, float]] = {}
         for key, architecture in wanted.items():
             self.progress(stage, done, len(wanted), "")
-            scores[key] = self._scores(architecture)
+            scores[key] = self.scores(architecture)
             done += 1
         self.progress(stage, done, len(wanted), "")
 
@@ -249,7 +249,8 @@ class Run:
         model = self.trained_subnet(row.architecture)
         return export_winner(model, metrics, self.data.example_inputs, self.output, self.progress)
 
-    def _scores(self, architecture: Architecture) -> tuple[float, float]:
+    def scores(self, architecture: Architecture) -> tuple[float, float]:
+        """Validation and test accuracy of a subnet that was trained alone."""
         model = self.trained_subnet(architecture)
         return tuple(_evaluate(model, self.data.loader(split, 512))["accuracy"] for split in ("val", "test"))  # type: ignore[return-value]
 
