@@ -7,6 +7,7 @@ from strategies import constrained_spaces
 from torch import nn
 
 from mutorch import CostTable, Mutator, Require, ValueChoice, count, export
+from mutorch.channels import searchable, widths
 from mutorch.cost import allowed as allowed_module
 from mutorch.cost.allowed import Allowed
 from mutorch.cost.factors import Factors
@@ -82,6 +83,22 @@ def test_costs_of_a_model_that_cannot_run_what_is_ruled_out_are_exact():
         assert table(architecture).macs == count(export(net, architecture), x).macs
     macs = [table(architecture).macs for architecture in mutator.space.grid()]
     assert table.reachable("macs") == (min(macs), max(macs))
+
+
+@pytest.mark.parametrize("limit", [3, 24])
+def test_costs_of_widths_under_a_rule_are_exact(limit):
+    x = torch.zeros(1, 8)
+    layers = [nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4)]
+    net = searchable(nn.Sequential(*layers), x, rules=[widths(counts=(1, 2, 4, 8, 16), divisor=1)])
+    first, second = Mutator(net).space.names
+    mutator = Mutator(net, constraints=[Ref(first) + Ref(second) <= limit])
+    table = CostTable.from_model(mutator, x)
+    costs = []
+    for architecture in mutator.space.grid():
+        counted = count(export(net, architecture, mutator=mutator), x)
+        assert (table(architecture).macs, table(architecture).params) == (counted.macs, counted.params)
+        costs.append(counted.macs)
+    assert table.reachable("macs") == (min(costs), max(costs))
 
 
 def test_where_constraints_tie_too_much_together_the_ends_still_obey():

@@ -68,7 +68,9 @@ class FactorsBuilder:
             if name not in widths and not all(isinstance(m, MutableModule) and m.runs_anywhere for m in mutables)
         )
         # The largest: a small depth would hide what the layers beyond it depend on.
-        self.base = self.space.encode(self.space.max)
+        base = self.space.encode(self.space.max)
+        # Widths at their largest, whatever constraints say: all channels are observed in any case.
+        self.base = tuple(d.index(d.largest) if d.name in widths else n for d, n in zip(self.space, base, strict=True))
         # A dimension of one position has no order in memory: views stand in for copies, kernels for others.
         self.ones = _ones(self.kept, self.base)
         self.moving = set(self.opaque)
