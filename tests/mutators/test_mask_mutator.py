@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from mutorch.cost import CostTable
 from mutorch.errors import ExportError, MissingDecisionError, UndecidedError
 from mutorch.mutables import InputChoice, LayerChoice, MutableScope
 from mutorch.mutators import FixedArchitecture, MaskMutator, Mutator, RandomMutator, active_modules
@@ -350,3 +351,21 @@ def test_choices_that_are_learned_after_a_reset_are_open_and_train():
     arch_step(net, choices, lambda model: model(X).sum(), seed=0, step=0)
     assert all(p.grad is not None for p in [*net.parameters(), *choices.arch_parameters()])
     assert set(choices.argmax()) == {"op", "listed", "skip"}
+
+
+@pytest.mark.parametrize("kind", ["bool", "float"])
+def test_masks_go_on_deciding_after_the_model_was_looked_at_elsewhere(kind):
+    """A straight-through mask is a choice by its value, and has a gradient all the same."""
+    net, masks = one([True, False, False])
+    choices = Mutator(net)
+    alpha = torch.zeros(3, requires_grad=True)
+    hard = torch.tensor([True, False, False])
+    masks.search = {"op": hard if kind == "bool" else hard + alpha.softmax(0) - alpha.softmax(0).detach()}
+    masks.reset()
+    with choices.at({"op": 2}):
+        assert torch.equal(net(X), X)
+    CostTable.from_model(choices, X)
+    found = net(X)
+    assert torch.equal(found, X.relu())
+    assert choices.current_choices == {"op": 0}
+    assert found.requires_grad == (kind == "float")

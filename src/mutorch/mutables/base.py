@@ -102,6 +102,11 @@ class BaseMutable(nn.Module, ABC, Generic[CHOICE_TYPE, CHOSEN_TYPE]):
         dumped = self.dump_chosen()
         return dumped.chosen if isinstance(dumped, DumpChosen) else dumped
 
+    @property
+    def assigned_choice(self) -> Any:
+        """What to `assign` to have it as it is now: `current_choice`, unless something else than the mutable holds that."""
+        return self.current_choice
+
     def assign(self, choice: Any) -> None:
         """Set `current_choice` to a choice that the caller has already checked; the mutator calls it once a step."""
         self.current_choice = choice

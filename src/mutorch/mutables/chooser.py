@@ -49,6 +49,11 @@ class Chooser(Mutable, DiffMutableModule[Any, Any]):
         self.__dict__["_current_choice"] = None if choice is None else self._own(choice)
         tick()
 
+    @property
+    def assigned_choice(self) -> Any:
+        """The choice that was set; `None` while weights or masks decide."""
+        return self._current_choice
+
     def leave_to_mutator(self, choice: Any = None) -> None:
         """Forget the choice: the mutator with callbacks decides again.
 

@@ -396,7 +396,7 @@ class Mutator:
     @contextmanager
     def at(self, architecture: Mapping[str, Choice]) -> Iterator[nn.Module]:
         """The model at `architecture` inside the `with`, as it was afterwards."""
-        before = [(m, m.current_choice) for mutables in self.search_groups.values() for m in mutables]
+        before = [(m, m.assigned_choice) for mutables in self.search_groups.values() for m in mutables]
         self.set_choices(architecture)
         try:
             yield self.model
