@@ -23,6 +23,7 @@ from mutorch.mutables import OneShotMutableValue as OneShotMutableValue
 from mutorch.mutables import Require as Require
 from mutorch.mutables import ValueChoice as ValueChoice
 from mutorch.mutators import Mutator as Mutator
+from mutorch.pruning import sensitivity as sensitivity
 from mutorch.pruning import shrink as shrink
 from mutorch.search import search as search  # the function: `from mutorch.search import History` works all the same
 from mutorch.space import SearchSpace as SearchSpace

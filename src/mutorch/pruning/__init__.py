@@ -11,5 +11,8 @@ from .finetune import Finetune as Finetune
 from .gradual import Gradual as Gradual
 from .one_by_one import OneByOne as OneByOne
 from .prices import Prices as Prices
+from .sensitivity import Change as Change
+from .sensitivity import Sensitivity as Sensitivity
+from .sensitivity import sensitivity as sensitivity
 from .shrink import Shrunk as Shrunk
 from .shrink import shrink as shrink
