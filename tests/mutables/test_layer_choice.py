@@ -161,6 +161,8 @@ def test_it_is_read_like_a_list_and_like_a_dict():
     assert op[::-2] == modules[::-2]
     assert "a" in op
     assert "z" not in op
+    assert modules[1] in op
+    assert nn.Tanh() not in op
 
 
 @pytest.mark.parametrize("index", [3, -4])

@@ -112,8 +112,9 @@ class LayerChoice(Chooser):
     def __iter__(self) -> Iterator[nn.Module]:
         return iter([self[name] for name in self.names])
 
-    def __contains__(self, name: object) -> bool:
-        return name in self.names
+    def __contains__(self, candidate: object) -> bool:
+        """Whether a name, or a module, is that of a candidate."""
+        return candidate in self.names or any(candidate is module for module in self)
 
     def __getitem__(self, index: int | slice | str) -> Any:
         """A candidate by name or position, or a list of them.
