@@ -83,17 +83,17 @@ class Cell(nn.Module):
         self.preprocessor = preprocessor
         self.postprocessor = postprocessor
         self.concat_dim = concat_dim
-        self.inputs = nn.ModuleList()
-        self.ops = nn.ModuleList()
+        self.nodes = nn.ModuleList()
         for node in range(num_nodes):
-            places = range(num_ops_per_node)
-            count = num_predecessors + node
-            taken = [InputChoice(count, n_chosen=1, key=f"{key}/input_{node}_{place}") for place in places]
-            for take in taken:
-                take.is_read_elsewhere = merge_op == "loose_end"
-            self.inputs.append(nn.ModuleList(taken))
-            made = [LayerChoice(_made(op_candidates, node, k), key=f"{key}/op_{node}_{k}") for k in places]
-            self.ops.append(nn.ModuleList(made))
+            slots = [self._slot(op_candidates, node, place, key) for place in range(num_ops_per_node)]
+            self.nodes.append(nn.ModuleList(slots))
+
+    def _slot(self, candidates: Any, node: int, place: int, key: str) -> nn.ModuleDict:
+        """What takes a state, and what is applied to it."""
+        takes = InputChoice(self.num_predecessors + node, n_chosen=1, key=f"{key}/input_{node}_{place}")
+        takes.is_read_elsewhere = self.merge_op == "loose_end"
+        op = LayerChoice(_made(candidates, node, place), key=f"{key}/op_{node}_{place}")
+        return nn.ModuleDict({"input": takes, "op": op})
 
     def forward(self, *inputs: Any) -> Any:
         """What the cell computes of its predecessors: several tensors, or a list of them."""
@@ -102,17 +102,17 @@ class Cell(nn.Module):
             raise ChoiceError(f"this Cell has {self.num_predecessors} predecessors, got {len(given)} inputs")
         states = given if self.preprocessor is None else list(self.preprocessor(given))
         first = len(states)
-        for takes, ops in zip(self.inputs, self.ops, strict=True):
+        for node in self.nodes:
             here = list(states)
-            states.append(sum(op(take(here)) for take, op in zip(takes, ops, strict=True)))  # type: ignore[call-overload]
+            states.append(sum(slot["op"](slot["input"](here)) for slot in _slots(node)))
         output = torch.cat([states[first + node] for node in self.output_node_indices], dim=self.concat_dim)
         return output if self.postprocessor is None else self.postprocessor(output, given)
 
     @property
     def output_node_indices(self) -> list[int]:
         """The numbers of the nodes that are in the output."""
-        everything = list(range(len(self.inputs)))
-        taken = [_position(take) for takes in self.inputs for take in takes.children()]
+        everything = list(range(len(self.nodes)))
+        taken = [_position(slot["input"]) for node in self.nodes for slot in _slots(node)]
         if self.merge_op == "all" or None in taken:
             return everything
         return [node for node in everything if node + self.num_predecessors not in taken]
@@ -125,6 +125,10 @@ def _made(candidates: Mapping[str, Operation] | Sequence[Operation], node: int, 
     if isinstance(candidates, Mapping):
         return {name: make(operation) for name, operation in candidates.items()}
     return [make(operation) for operation in candidates]
+
+
+def _slots(node: nn.Module) -> list[nn.ModuleDict]:
+    return [slot for slot in node.children() if isinstance(slot, nn.ModuleDict)]
 
 
 def _position(take: nn.Module) -> int | None:
