@@ -8,6 +8,9 @@ from torch import nn
 
 from mutorch import CostTable, Mutator, check, count, depth, export, load, save, searchable, widths
 from mutorch.errors import SpaceError
+from mutorch.mutables import OneShotMutableValue
+from mutorch.ops import DynamicConv2d
+from mutorch.ops.kernel import LearnedTransform
 
 X = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -56,6 +59,13 @@ def test_an_exported_model_does_not_have_the_blocks_that_are_left_out():
         "channels.published",
         *(type(m).__module__ for m in build().modules()),
     }
+
+
+def test_rows_are_found_beside_parameters_that_only_some_choices_reach():
+    kernels = DynamicConv2d(64, 64, 3, padding=1, kernel=LearnedTransform())
+    kernels.register_mutable_attr("kernel_size", OneShotMutableValue([1, 3], alias="kernel"))
+    rows = nn.Sequential(nn.Conv2d(3, 64, 1), kernels, build().layer1)
+    assert "2.depth" in Mutator(searchable(rows, X, rules=[depth()])).space.names
 
 
 def test_blocks_with_further_arguments_may_be_left_out():

@@ -144,10 +144,13 @@ def _observe_training(model: nn.Module, example_inputs: ExampleInputs, observer:
     reached = observer.seen_parameters
     if all(id(parameter) in reached for parameter in model.parameters()):
         return False
+    blocks, observer.blocks = observer.blocks, {}  # how often a block runs in one forward is known already
     try:
         observe_labels(model, example_inputs, observer, training=True)
     except Exception:  # it needs targets, or another batch: what only runs there stays as it is
         return False
+    finally:
+        observer.blocks = {**observer.blocks, **blocks}
     return True
 
 

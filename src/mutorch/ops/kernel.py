@@ -17,7 +17,6 @@ from mutorch.errors import ChoiceError
 from .dynamic import Dims, DynamicState, FollowedSize, Mode, TensorRule, cut, masked
 from .extent import Extent, Selection
 
-
 _MATRIX = "trans_matrix_"
 
 
