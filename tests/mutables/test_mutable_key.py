@@ -214,3 +214,10 @@ def test_mutables_warn_of_nothing_when_all_is_well():
         net = nn.Sequential(choice(key="op"), Cell("cell"))
         RandomMutator(net).reset()
         net(X)
+
+
+@pytest.mark.parametrize("make", [choice, lambda **kwargs: InputChoice(2, **kwargs)], ids=["layer", "input"])
+def test_a_key_may_be_called_label_but_not_be_two_things(make):
+    assert make(label="op").key == make(key="op", label="op").key == "op"
+    with pytest.raises(ValueError, match="key and label name one thing, .*got 'op' and 'other'"):
+        make(key="op", label="other")

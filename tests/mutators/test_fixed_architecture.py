@@ -282,3 +282,32 @@ def test_a_choice_of_nothing_cannot_be_exported_and_says_so():
     apply_fixed_architecture(net, {"op": [], "skip": [0]})
     with pytest.raises(ExportError, match=r"LayerChoice with choices \['a', 'b', 'c'\] takes none of them"):
         export(net)
+
+
+def test_an_architecture_as_the_older_documentation_shows_it_is_read():
+    names = [f"conv{size}x{size}" for size in (1, 3, 5)]
+    net = nn.Sequential(
+        LayerChoice({name: nn.Identity() for name in names}, key="LayerChoice1"),
+        LayerChoice([nn.Identity() for _ in range(8)], key="LayerChoice2"),
+        *(MutableScopeOfNothing(name) for name in ("l1", "l2", "l3")),
+        InputChoice(choose_from=["l1", "l2", "l3"], key="InputChoice3"),
+        InputChoice(3, key="InputChoice4"),
+        InputChoice(3, key="InputChoice5"),
+    )
+    text = """{"LayerChoice1": "conv5x5", "LayerChoice2": 6, "InputChoice3": ["l1", "l3"], "InputChoice4": [1, 2],
+              "InputChoice5": [false, true, false]}"""
+    mutator = FixedArchitecture(net, json.loads(text))
+    mutator.reset()
+    assert mutator.status() == {
+        "LayerChoice1": [False, False, True],
+        "LayerChoice2": [number == 6 for number in range(8)],
+        "InputChoice3": [True, False, True],
+        "InputChoice4": [False, True, True],
+        "InputChoice5": [False, True, False],
+    }
+    assert mutator.export() == {**json.loads(text), "InputChoice5": 1}
+
+
+class MutableScopeOfNothing(MutableScope):
+    def forward(self, x):
+        return x
