@@ -10,13 +10,13 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import mutorch
-from mutorch.errors import ConfigError, InfeasibleBudgetError, ResumeError
+from mutorch.errors import ConfigError, InfeasibleBudgetError, ResumeError, StateError
 from mutorch.models import EnasMacro
 from mutorch.mutables import LayerChoice, MutableScope
 from mutorch.mutators import EnasMutator
 from mutorch.recipes import EnasRun, EnasSearching, EnasSettings, Splits, Training, enas, search_by_controller
 from mutorch.recipes.enas import Proposals
-from mutorch.registry import DATASETS
+from mutorch.registry import DATASETS, MODELS
 from mutorch.search import Feasible
 
 
@@ -232,6 +232,21 @@ def test_proposals_end_where_there_is_nothing_new():
     mutator = EnasMutator(nn.Sequential(LayerChoice({"a": nn.Identity(), "b": nn.ReLU()}, key="op")))
     proposals = Proposals(mutator, Feasible(mutator.space), seed=0)
     assert [proposals.ask() is None for _ in range(3)] == [False, False, True]
+
+
+class WithValue(TwoHeads):
+    """A model with a decision that is no layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = mutorch.OneShotMutableValue([1, 2])
+
+
+def test_decisions_that_a_controller_does_not_make_are_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(MODELS, "_registered", dict(MODELS.module_dict))
+    MODELS.register_module(name="WithValue")(WithValue)
+    with pytest.raises(StateError, match="'scale' is neither"):
+        enas(replace(TINY, model={"type": "WithValue"}), tmp_path)
 
 
 class Block(MutableScope):

@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mutorch.cost import CostTable
+from mutorch.errors import StateError
 from mutorch.mutators import EnasMutator
 from mutorch.search import Feasible, History, Strategy, StrategyFactory
 from mutorch.space import Architecture, random_at
@@ -103,6 +104,9 @@ class EnasRun(Run):
     Attributes:
         controller: of the supernet.
         rounds: how its training went; empty before.
+
+    Errors:
+        StateError: the model has other decisions than `LayerChoice` and `InputChoice`.
     """
 
     def __init__(
@@ -113,6 +117,13 @@ class EnasRun(Run):
         options: Mapping[str, Any] = settings.controller
         self.controller = EnasMutator(self.net, seed=settings.seed, **options)
         self.rounds: list[Round] = []
+        drawn = {choice.key for choice in self.controller.choosers}
+        others = [name for name in self.table.space.names if name not in drawn]
+        if others:
+            raise StateError(
+                f"a controller decides LayerChoice and InputChoice, and {others[0]!r} is neither; the recipe spos searches all "
+                "decisions"
+            )
 
     def train_supernet(self) -> None:
         """Train shared weights and controller, or read what was trained.

@@ -65,7 +65,8 @@ def search_by_controller(
 
     Weights: SGD, Nesterov momentum 0.9, cosine, gradients clipped to 5; each step on a fresh sample. Controller: Adam; the
     reward is the accuracy on one batch, the same for all samples of a step, and BatchNorm normalizes by it. Everything random is a
-    function of seed and step, so a search that was interrupted and started again with the same line ends the same.
+    function of seed and step, so a search that was interrupted and started again with the same line ends the same. What is drawn
+    meanwhile need not keep to constraints between choices; proposals do.
 
     The defaults are for short searches. Published are 310 rounds of an epoch and 50 x 20 samples, `controller_lr=3.5e-4`,
     `entropy_weight=1e-4` and `baseline_decay=0.999`.
@@ -173,8 +174,7 @@ class _Loop:
         for _ in range(10):
             self.mutator.reset()
             entropies.append(float(self.mutator.sample_entropy))
-        architecture = self.mutator.space.canonical(self.mutator.likeliest())
-        self.rounds.append(Round(number, loss, reward, sum(entropies) / len(entropies), architecture))
+        self.rounds.append(Round(number, loss, reward, sum(entropies) / len(entropies), self.mutator.likeliest()))
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next round depends on."""
