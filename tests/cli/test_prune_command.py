@@ -87,3 +87,19 @@ def test_a_config_of_another_command_says_which(tmp_path):
         run("prune", write(tmp_path, CONFIG.replace("recipe: prune", "recipe: spos")))
     with pytest.raises(ConfigError, match="is for `mutorch prune`: its recipe is 'prune'"):
         run("search", write(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "training"),
+    [("dcff", "train: {steps: 8}"), ("dmcp", "supernet: {steps: 12}\nsearch: {start: 0.25, lr: 2.0, candidates: 2}")],
+)
+def test_prune_runs_the_methods_that_train_and_prune_at_once(tmp_path, recipe, training):
+    text = CONFIG.replace("recipe: prune", f"recipe: {recipe}").replace("train: {steps: 8}", training)
+    if recipe == "dcff":
+        text = text.replace("finetune: {steps: 4}", "finetune: {steps: 4, distill: 0.0}")
+    output = run("prune", write(tmp_path, text))
+    assert "finetuned 4 steps" in output
+    small = mutorch.load(tmp_path / "run" / "subnet.safetensors", TinyNet)
+    assert small.conv.out_channels <= 4
+    with pytest.raises(ConfigError, match=f"is for `mutorch prune`: its recipe is '{recipe}'"):
+        run("search", write(tmp_path, text))

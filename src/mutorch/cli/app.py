@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,15 +13,20 @@ from rich.markup import escape
 
 from mutorch.errors import ConfigError, MutorchError, nearest
 from mutorch.recipes import (
+    DCFFSettings,
+    DMCPSettings,
     EnasResult,
     EnasRun,
     EnasSettings,
     GradientResult,
     GradientSettings,
+    Pruned,
     PruneSettings,
     Result,
     Run,
     Settings,
+    dcff,
+    dmcp,
     enas,
     run_differentiable,
     spos,
@@ -45,7 +51,14 @@ app = typer.Typer(
 )
 console = Console()
 
-RECIPES = {"spos": "search", "differentiable": "search", "enas": "search", "prune": "prune"}
+PRUNERS: dict[str, tuple[Any, Callable[..., Pruned]]] = {
+    "prune": (PruneSettings, prune_model),
+    "dcff": (DCFFSettings, dcff),
+    "dmcp": (DMCPSettings, dmcp),
+}
+"""The recipes of `mutorch prune`: what reads their settings, and what runs them."""
+
+RECIPES = {"spos": "search", "differentiable": "search", "enas": "search"} | dict.fromkeys(PRUNERS, "prune")
 """What a config's `recipe` may be, and the command that runs it."""
 
 Searched = Settings | GradientSettings | EnasSettings
@@ -132,12 +145,14 @@ def export(
 def prune(config: ConfigFile, output: Output = None) -> None:
     """Prune a trained model to a budget: rank channels, cut, recalibrate, finetune; write the smaller model and a table.
 
-    The config names the model, the data and the budget, and the model's weights, or how to train it first.
+    The config names the model, the data and the budget, and the model's weights, or how to train it first. With `recipe: dcff`
+    or `recipe: dmcp` in it, the model is trained and pruned at once, as these papers have it.
     """
-    content, folder = _content(config, output, "prune")
-    settings = PruneSettings.from_config(content)
+    content, folder = _content(config, output, *PRUNERS)
+    kind, recipe = PRUNERS[content.get("recipe", "prune")]
+    settings = kind.from_config(content)
     with Bars(console) as bars:
-        result = prune_model(settings, folder, progress=bars.show)
+        result = recipe(settings, folder, progress=bars.show)
     console.print(pruned_table(result))
     _say("widths", json.dumps(result.shrunk.architecture))
     _say("saved", str(result.subnet_file))

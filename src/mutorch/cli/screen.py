@@ -83,9 +83,9 @@ def pruned_table(result: Pruned) -> Table:
     for metric, before in shrunk.comparison.first.items():
         after = shrunk.comparison.second[metric]
         table.add_row(metric, f"{before:,.6g}", f"{after:,.6g}", f"{after / before:.2f}")
-    before, after = result.test_accuracy
-    shown = "" if before is None else f"{100 * before:.1f}%"
-    table.add_row("accuracy", shown, f"{100 * after:.1f}%", "", style="bold")
+    original, pruned = result.test_accuracy
+    shown = "" if original is None else f"{100 * original:.1f}%"
+    table.add_row("accuracy", shown, f"{100 * pruned:.1f}%", "", style="bold")
     for stage, score in shrunk.scores.items():
         table.add_row(f"validation, {stage}", "", f"{100 * score:.1f}%", "", style="dim")
     return table

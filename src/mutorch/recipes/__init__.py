@@ -3,8 +3,17 @@
 from .data import Batches as Batches
 from .data import Data as Data
 from .data import Splits as Splits
+from .dcff import DCFFSettings as DCFFSettings
+from .dcff import dcff as dcff
+from .dcff import fuse as fuse
+from .dcff import fusible as fusible
 from .differentiable import differentiable as differentiable
 from .differentiable import train_alone as train_alone
+from .dmcp import DMCPSettings as DMCPSettings
+from .dmcp import dmcp as dmcp
+from .dmcp import searchable_by_groups as searchable_by_groups
+from .dmcp_search import WidthSearch as WidthSearch
+from .dmcp_search import WidthSearching as WidthSearching
 from .enas import EnasResult as EnasResult
 from .enas import EnasRun as EnasRun
 from .enas import enas as enas

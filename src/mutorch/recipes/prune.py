@@ -75,7 +75,7 @@ def prune(settings: PruneSettings, output: str | os.PathLike[str], *, progress: 
         model,
         settings.budget,
         batches,
-        _loss,
+        loss_of_labels,
         example_inputs=data.example_inputs,
         importance=_importance(settings, batches),
         allocation=settings.allocation,  # type: ignore[arg-type]
@@ -89,11 +89,7 @@ def prune(settings: PruneSettings, output: str | os.PathLike[str], *, progress: 
         seed=settings.seed,
         progress=show,
     )
-    accuracies = accuracy(model, data, "test"), accuracy(shrunk.model, data, "test")
-    metrics = {"test_accuracy": accuracies[1], **{f"val_{name}": score for name, score in shrunk.scores.items()}}
-    file = save(shrunk.model, folder / "subnet.safetensors", metrics=metrics)
-    report = write_results(folder, shrunk, accuracies)
-    return Pruned(shrunk, accuracies, file, report)
+    return write_pruned(folder, data, shrunk, before=accuracy(model, data, "test"))
 
 
 def _check_budget(settings: PruneSettings, model: nn.Module, data: Data) -> None:
@@ -127,7 +123,7 @@ def _original(settings: PruneSettings, model: nn.Module, data: Data, folder: Pat
     fit(
         model,
         data.loader("train", training.batch_size),
-        _loss,
+        loss_of_labels,
         optimizer,
         steps=training.steps,
         scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps),
@@ -139,6 +135,11 @@ def _original(settings: PruneSettings, model: nn.Module, data: Data, folder: Pat
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
+    """Read weights from a file of `mutorch.save`, or of `torch.save(model.state_dict())`, into a model.
+
+    Errors:
+        LoadError: no such file, or weights that do not fit.
+    """
     if not path.exists():
         raise LoadError(f"no file {path} with the weights of the model")
     try:
@@ -156,15 +157,18 @@ def _importance(settings: PruneSettings, batches: Any) -> Importance | None:
     options = {**settings.importance}
     kind = options.pop("type")
     if kind == "taylor":
-        options |= {"batches": batches, "loss": _loss}
+        options |= {"batches": batches, "loss": loss_of_labels}
     return RANKINGS[kind](**options)
 
 
-def _loss(model: nn.Module, batch: Any) -> Tensor:
+def loss_of_labels(model: nn.Module, batch: Any) -> Tensor:
+    """The cross entropy of a batch of inputs and labels."""
     return F.cross_entropy(model(batch[0]), batch[1])
 
 
 def shower(show: Progress, stage: str) -> Callable[[int, int, Tensor], None]:
+    """An `on_step` for `fit` that shows a stage."""
+
     def on_step(done: int, total: int, loss: Tensor) -> None:
         if done % 20 == 0:
             show(stage, done, total, f"loss {float(loss):.3f}")
@@ -173,6 +177,7 @@ def shower(show: Progress, stage: str) -> Callable[[int, int, Tensor], None]:
 
 
 def accuracy(model: nn.Module, data: Data, split: str) -> float:
+    """The share of a split that the model labels right."""
     correct = count = 0
     with evaluating(model), torch.inference_mode():
         for inputs, labels in data.loader(split, 512):
@@ -181,7 +186,19 @@ def accuracy(model: nn.Module, data: Data, split: str) -> float:
     return correct / count
 
 
-def write_results(folder: Path, shrunk: Shrunk, accuracies: tuple[float | None, float]) -> Path:
+def write_pruned(folder: Path, data: Data, shrunk: Shrunk, *, before: float | None) -> Pruned:
+    """What every recipe that ends with a smaller model writes: the model, `results.json` and a table.
+
+    Args:
+        before: the original's accuracy on test data; `None` where no original was trained.
+    """
+    accuracies = before, accuracy(shrunk.model, data, "test")
+    metrics = {"test_accuracy": accuracies[1], **{f"val_{name}": score for name, score in shrunk.scores.items()}}
+    file = save(shrunk.model, folder / "subnet.safetensors", metrics=metrics)
+    return Pruned(shrunk, accuracies, file, _write(folder, shrunk, accuracies))
+
+
+def _write(folder: Path, shrunk: Shrunk, accuracies: tuple[float | None, float]) -> Path:
     """The numbers as JSON, and as a table for people."""
     before, after = shrunk.comparison.first, shrunk.comparison.second
     results = {
