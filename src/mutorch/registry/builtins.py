@@ -28,6 +28,8 @@ MODEL_MODULES = {
     "MutableChannelContainer": "mutorch.mutables",
     "Mutator": "mutorch.mutators",
     "ChannelMutator": "mutorch.mutators",
+    "DCFFChannelMutator": "mutorch.mutators",
+    "DMCPChannelMutator": "mutorch.mutators",
     "DynamicConv1d": "mutorch.ops",
     "DynamicConv2d": "mutorch.ops",
     "DynamicConv3d": "mutorch.ops",
