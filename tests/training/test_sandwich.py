@@ -232,7 +232,7 @@ def test_a_model_that_is_called_only_sometimes_is_refused():
     def sometimes(model):
         return torch.stack([loss_fn(model) for _ in range(next(calls))]).sum()
 
-    with pytest.raises(ConfigError, match="called the largest architecture 1 times and this one 2 times"):
+    with pytest.raises(ConfigError, match="called the model to learn from 1 times and this architecture 2 times"):
         sandwich_step(net, mutator, sometimes, seed=0, step=0)
 
 

@@ -23,6 +23,8 @@ from .fusion import FusedStep as FusedStep
 from .fusion import FusionTemperature as FusionTemperature
 from .markov import markov_arch_step as markov_arch_step
 from .markov import markov_step as markov_step
+from .progressive import Phase as Phase
+from .progressive import ProgressiveShrinking as ProgressiveShrinking
 from .protect import Protection as Protection
 from .protect import protect as protect
 from .recalibrate import recalibrate_ as recalibrate_

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from mutorch.errors import ConfigError
+from mutorch.utils import evaluating
 
 Distill = Callable[[Any, Any], Tensor]
 """Takes the outputs of a student and, detached, those of its teacher; returns how far they are apart."""
@@ -87,30 +88,46 @@ class InPlaceDistillation:
         loss_fn: takes the model; what the model gave is seen at the calls that it makes.
         distill: compares outputs.
         loss_weight: how much of `loss_fn` the others learn from beside.
+        teacher: a model that all learn from instead of the first; it is run in evaluation mode.
     """
 
-    def __init__(self, loss_fn: Callable[[nn.Module], Tensor], distill: Distill, loss_weight: float) -> None:
+    def __init__(
+        self,
+        loss_fn: Callable[[nn.Module], Tensor],
+        distill: Distill,
+        loss_weight: float,
+        teacher: nn.Module | None = None,
+    ) -> None:
         self._loss_fn = loss_fn
         self._distill = distill
         self._loss_weight = loss_weight
+        self._teacher = teacher
         self._wanted: list[Any] = []
 
     def __call__(self, number: int, net: nn.Module) -> Tensor:
         """The loss of architecture `number`, which is in force."""
-        with seen_outputs(net) as outputs:
-            loss = self._loss_fn(net)
-        if number == 0:
-            if not outputs:
-                raise ConfigError(
-                    "loss_fn does not call the model that it is given, so its outputs are not seen; give distill=False"
-                )
-            self._wanted = [detached(output) for output in outputs]
+        if number == 0 and self._teacher is not None:
+            with evaluating(self._teacher), torch.no_grad():
+                self._run(self._teacher)
+        loss, outputs = self._run(net)
+        if number == 0 and self._teacher is None:
             return loss
         if len(outputs) != len(self._wanted):
             raise ConfigError(
-                f"loss_fn called the largest architecture {len(self._wanted)} times and this one {len(outputs)} times, so "
-                "that outputs cannot be compared; give distill=False"
+                f"loss_fn called the model to learn from {len(self._wanted)} times and this architecture {len(outputs)} times, "
+                "so that outputs cannot be compared; give distill=False"
             )
         pairs = zip(outputs, self._wanted, strict=True)
         apart = torch.stack([self._distill(output, wanted) for output, wanted in pairs]).mean()
         return apart + self._loss_weight * loss if self._loss_weight else apart
+
+    def _run(self, model: nn.Module) -> tuple[Tensor, list[Any]]:
+        """The loss and what the model gave; the first to be run is the one to learn from."""
+        with seen_outputs(model) as outputs:
+            loss = self._loss_fn(model)
+        if not outputs:
+            raise ConfigError(
+                "loss_fn does not call the model that it is given, so its outputs are not seen; give distill=False"
+            )
+        self._wanted = self._wanted or [detached(output) for output in outputs]
+        return loss, outputs

@@ -61,7 +61,7 @@ def sandwich_step(
         True
     """
     architectures = sandwiched(mutator.space, seed, step, num_random)
-    return run_paths(net, mutator, _losses(loss_fn, distill, loss_weight), architectures, backward=backward)
+    return run_paths(net, mutator, losses_of(loss_fn, distill, loss_weight), architectures, backward=backward)
 
 
 def slimmable_step(
@@ -94,12 +94,15 @@ def slimmable_step(
         raise ConfigError("a slimmable step trains the architectures that it is given, and there are none")
     for architecture in architectures:
         mutator.space.validate(architecture)
-    return run_paths(net, mutator, _losses(loss_fn, distill, loss_weight), architectures, backward=backward)
+    return run_paths(net, mutator, losses_of(loss_fn, distill, loss_weight), architectures, backward=backward)
 
 
-def _losses(loss_fn: LossFunction, distill: Distill | bool, loss_weight: float) -> Callable[[int, nn.Module], Tensor]:
+def losses_of(
+    loss_fn: LossFunction, distill: Distill | bool, loss_weight: float, teacher: nn.Module | None = None
+) -> Callable[[int, nn.Module], Tensor]:
+    """What each architecture of a step learns from; takes its place in the list and the model."""
     if distill is False:
         return lambda _, model: loss_fn(model)
     if distill is not True and not callable(distill):
         raise ConfigError(f"distill is True, False or a function of two outputs, got {distill!r}")
-    return InPlaceDistillation(loss_fn, soft_cross_entropy if distill is True else distill, loss_weight)
+    return InPlaceDistillation(loss_fn, soft_cross_entropy if distill is True else distill, loss_weight, teacher)
