@@ -1,4 +1,4 @@
-"""ResNets and MobileNetV2 as everybody builds them (arXiv 1512.03385 and 1801.04381), with torchvision's names."""
+"""ResNets and MobileNets as everybody builds them (arXiv 1512.03385, 1704.04861 and 1801.04381), with torchvision's names."""
 
 from torch import nn
 
@@ -96,10 +96,17 @@ class InvertedResidual(nn.Module):
         return x + self.conv(x) if self.residual else self.conv(x)
 
 
+def rounded(channels):
+    """To the nearest multiple of 8, and not below 90%."""
+    near = max(8, int(channels + 4) // 8 * 8)
+    return near + 8 if near < 0.9 * channels else near
+
+
 class MobileNetV2(nn.Module):
-    def __init__(self):
+    def __init__(self, width=1.0):
         super().__init__()
-        channels, features = 32, [conv_bn_relu(3, 32, stride=2)]
+        channels = rounded(32 * width)
+        features = [conv_bn_relu(3, channels, stride=2)]
         rows = (
             (1, 16, 1, 1),
             (6, 24, 2, 2),
@@ -111,12 +118,34 @@ class MobileNetV2(nn.Module):
         )
         for expand, out_channels, depth, stride in rows:
             for index in range(depth):
-                features.append(InvertedResidual(channels, out_channels, 1 if index else stride, expand))
-                channels = out_channels
-        features.append(conv_bn_relu(320, 1280, 1))
+                made = rounded(out_channels * width)
+                features.append(InvertedResidual(channels, made, 1 if index else stride, expand))
+                channels = made
+        last = rounded(1280 * max(width, 1.0))
+        features.append(conv_bn_relu(channels, last, 1))
         self.features = nn.Sequential(*features)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Linear(1280, 1000)
+        self.classifier = nn.Linear(last, 1000)
+
+    def forward(self, x):
+        return self.classifier(self.avgpool(self.features(x)).flatten(1))
+
+
+class MobileNetV1(nn.Module):
+    def __init__(self):
+        super().__init__()
+        channels, features = 32, [conv_bn_relu(3, 32, stride=2)]
+        for out_channels, stride in (
+            (64, 1),
+            *((128, 2), (128, 1), (256, 2), (256, 1), (512, 2)),
+            *((512, 1),) * 5,
+            *((1024, 2), (1024, 1)),
+        ):
+            features += [conv_bn_relu(channels, channels, 3, stride, channels), conv_bn_relu(channels, out_channels, 1)]
+            channels = out_channels
+        self.features = nn.Sequential(*features)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(1024, 1000)
 
     def forward(self, x):
         return self.classifier(self.avgpool(self.features(x)).flatten(1))
