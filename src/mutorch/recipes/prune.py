@@ -1,11 +1,11 @@
 """Prune a trained model to a budget, from a config to a plain model and a table.
 
-1. Load the model's weights, or train it. 2. Shrink it: rank channels, cut to the budget, recalibrate, finetune with the
-original as the teacher. 3. Write the smaller model and what was measured.
+1. Load the model's weights, or train it. 2. Shrink it: rank channels, cut to the budget at once or little by little,
+recalibrate, finetune with the original as the teacher. 3. Write the smaller model and what was measured.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from mutorch.channels import searchable, widths
 from mutorch.errors import LoadError
 from mutorch.importance import Importance
 from mutorch.mutators import Mutator
-from mutorch.pruning import Prices, Shrunk, shrink
+from mutorch.pruning import Prices, Shrunk, by_ratio, shrink
 from mutorch.pruning.shrink import SHARES
 from mutorch.registry import DATASETS, MODELS
 from mutorch.subnet import save
@@ -28,7 +28,7 @@ from mutorch.utils import evaluating
 
 from .data import Data
 from .progress import Progress
-from .prune_settings import RANKINGS, PruneSettings
+from .prune_settings import PruneSettings, ranking_of
 from .winner import claim, write_json
 
 
@@ -79,6 +79,7 @@ def prune(settings: PruneSettings, output: str | os.PathLike[str], *, progress: 
         example_inputs=data.example_inputs,
         importance=_importance(settings, batches),
         allocation=settings.allocation,  # type: ignore[arg-type]
+        gradual=settings.gradual,
         only=settings.only,
         freeze=settings.freeze,
         tie=settings.tie,
@@ -102,7 +103,10 @@ def _check_budget(settings: PruneSettings, model: nn.Module, data: Data) -> None
         freeze=settings.freeze,
         tie=settings.tie,
     )
-    Prices(Mutator(net), data.example_inputs, min_ratio=settings.min_ratio).budget(settings.budget)
+    prices = Prices(Mutator(net), data.example_inputs, min_ratio=settings.min_ratio)
+    bounds = prices.budget(settings.budget)
+    if isinstance(settings.allocation, Mapping):
+        by_ratio(settings.allocation)(prices, bounds, {})
 
 
 def _original(settings: PruneSettings, model: nn.Module, data: Data, folder: Path, show: Progress) -> None:
@@ -152,13 +156,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def _importance(settings: PruneSettings, batches: Any) -> Importance | None:
-    if settings.importance is None:
-        return None
-    options = {**settings.importance}
-    kind = options.pop("type")
-    if kind == "taylor":
-        options |= {"batches": batches, "loss": loss_of_labels}
-    return RANKINGS[kind](**options)
+    return None if settings.importance is None else ranking_of(settings.importance, batches, loss_of_labels)
 
 
 def loss_of_labels(model: nn.Module, batch: Any) -> Tensor:
@@ -208,6 +206,7 @@ def _write(folder: Path, shrunk: Shrunk, accuracies: tuple[float | None, float])
         "after": {**after, "test_accuracy": accuracies[1]},
         "val_accuracy": dict(shrunk.scores),
         "finetuning_steps": shrunk.steps,
+        "passes": shrunk.passes,
     }
     write_json(folder / "results.json", results)
     rows = [(metric, before[metric], after[metric]) for metric in before]
