@@ -12,6 +12,7 @@ from benchmarks import (
     choices,
     differentiable,
     differentiable_quality,
+    enas_quality,
     pruned_latency,
     pruning_quality,
     search_quality,
@@ -28,6 +29,7 @@ SUITES = {
     "pruned_latency": pruned_latency.run,
     "differentiable": differentiable.run,
     "differentiable_quality": differentiable_quality.run,
+    "enas_quality": enas_quality.run,
     "values_in_layers": values_in_layers.run,
 }
 RESULTS = Path(__file__).parent / "results"
