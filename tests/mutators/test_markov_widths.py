@@ -13,7 +13,7 @@ from mutorch.mutators import MarkovWidths
 from mutorch.ops import scaled_columns
 from mutorch.search import cost_loss, expected_cost, sample_widths
 from mutorch.space import Ref, random_at
-from mutorch.training import markov_arch_step, markov_step
+from mutorch.training import markov_arch_step, markov_step, recalibrate_
 
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 0])
@@ -156,9 +156,22 @@ def test_the_step_of_the_architecture_leaves_weights_and_statistics_alone():
     assert mutator.current_choices == mutator.space.min
 
 
+def test_normalising_does_not_hide_what_a_unit_is_worth():
+    net, mutator, markov = build(0)
+    markov_arch_step(mutator, markov, loss_fn)
+    unit = mutator.search_groups["block.0"][0].mutable_channel
+    scale = torch.ones(16, requires_grad=True)  # all channels alike, before a convolution that a norm follows
+    with mutator.at(mutator.space.max), scaled_columns(net.train(), {id(unit): scale}):
+        (gradient,) = torch.autograd.grad(loss_fn(net), [scale])
+    assert abs(float(gradient.sum())) < 1e-5 * float(gradient.abs().sum()) + 1e-5
+    assert float(markov["block.0"].grad.abs().sum()) > 1e-3
+    assert net.training
+
+
 def test_the_gradient_of_the_probabilities_is_the_numerical_one():
     net, mutator, markov = build(0)
     net.double().eval()
+    recalibrate_(net, [X.double()])
     for parameter in markov.parameters.values():
         parameter.data = parameter.data.double()
     table = CostTable.from_model(mutator, X[:1].double())

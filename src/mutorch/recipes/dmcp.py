@@ -40,7 +40,7 @@ class DMCPSettings:
         model, data: configs for `MODELS` and `DATASETS`.
         budget: see `mutorch.Budget`; at least one upper bound.
         weights: a file with weights to begin with; fresh ones unless given.
-        supernet: the training of the supernet; each step costs three forwards and backwards, and one for the probabilities.
+        supernet: the training of the supernet; each step costs three forwards and backwards, and four thirds for the probabilities.
         search: how the probabilities are learned.
         finetune: see `mutorch.pruning.Finetune`; the widest subnet is the teacher.
         only, freeze, tie: see `mutorch.searchable`.

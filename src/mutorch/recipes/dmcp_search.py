@@ -63,7 +63,7 @@ class WidthSearch:
 
     Attributes:
         mutator, markov, table, budget: of the net.
-        passes: forwards and backwards of one subnet on one batch so far.
+        passes: forwards and backwards of one subnet on one batch so far; a forward alone counts as a third.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class WidthSearch:
         self.budget = Budget.parse(budget, self.table)
         if not any(high < float("inf") for _, high in self.budget.bounds.values()):
             raise ConfigError(f"dmcp needs a budget with an upper bound, got {self.budget}")
-        self.passes = self._step = 0
+        self.passes, self._step = 0.0, 0
         self._batches = {split: Batches(data, split, training.batch_size, seed) for split in ("train", "val")}
         self._device = next((p.device for p in net.parameters()), torch.device("cpu"))
         self._optimizer, self._schedule = sgd(net, training.lr, training.weight_decay, training.steps)
@@ -126,7 +126,7 @@ class WidthSearch:
             self._arch.step()
             self._arch.zero_grad()
             self._arch_schedule.step()
-            self.passes += 1
+            self.passes += 4 / 3  # the statistics of the widest, and its loss
         self._step += 1
         return loss
 
@@ -144,12 +144,9 @@ class WidthSearch:
             InfeasibleBudgetError: no sample is within the budget.
         """
         count, candidates = self.options.candidates, self._candidates()
-        inputs = [batch for batch, _ in self._calibration()]
         scores = []
         for number, architecture in enumerate(candidates):
-            subnet = export(self.net, architecture, mutator=self.mutator)
-            recalibrate_(subnet, inputs)
-            scores.append(self._validation_loss(subnet))
+            scores.append(self._validation_loss(self.subnet(architecture)))
             if progress is not None:
                 progress("scoring samples", number + 1, len(candidates), f"loss {scores[-1]:.3f} of {count}")
         return candidates[scores.index(min(scores))], min(scores)
@@ -157,7 +154,8 @@ class WidthSearch:
     def subnet(self, architecture: Architecture) -> nn.Module:
         """A subnet with the supernet's weights and its own BatchNorm statistics: a new plain model."""
         subnet = export(self.net, architecture, mutator=self.mutator)
-        recalibrate_(subnet, [batch for batch, _ in self._calibration()])
+        recalibrate_(subnet, [inputs for inputs, _ in self._calibration()])
+        self.passes += self.options.calibration / 3
         return subnet
 
     def state_dict(self) -> dict[str, Any]:
@@ -213,6 +211,7 @@ class WidthSearch:
             for inputs, labels in self.data.loader("val", 512):
                 total += float(loss_of_labels(model, (inputs.to(self._device), labels.to(self._device)))) * len(labels)
                 count += len(labels)
+        self.passes += count / self.training.batch_size / 3
         return total / count
 
     def _loss(self, split: str) -> Callable[[nn.Module], Tensor]:

@@ -14,9 +14,11 @@ from mutorch.errors import StateError
 from mutorch.mutators import MarkovWidths, Mutator
 from mutorch.ops import scaled_columns
 from mutorch.space import random_at
+from mutorch.utils import evaluating
 
 from .differentiable import _buffers_kept, _constant, _own_gradients
 from .distill import Distill
+from .recalibrate import recalibrate_
 from .sandwich import slimmable_step
 from .steps import LossFunction
 
@@ -83,7 +85,10 @@ def markov_arch_step(
 
     The widest subnet runs, and everything that reads a channel reads it times the probability that it stays: what the loss
     loses by that is the gradient. Each path has one such factor, however many norms or depthwise convolutions are on it.
-    BatchNorm normalises by the batch, and its statistics stay as they are.
+
+    BatchNorm normalises by the statistics that the widest subnet has on the same data, which one more forward measures: those
+    of the scaled channels would undo the scaling, and those of training are of all widths. The model is in evaluation mode
+    meanwhile, and as before afterwards.
 
     Args:
         loss_fn: the loss of the task, of other data than the weights train on.
@@ -111,14 +116,21 @@ def markov_arch_step(
         _constant(mutator.weight_parameters()),
         _buffers_kept(model),
         _own_gradients(parameters),
-        scaled_columns(model, markov.scales()) as read,
+        evaluating(model),
     ):
+        recalibrate_(model, [loss_fn], forward=lambda widest, _: loss_fn(widest))
+        loss = _scaled(model, markov, loss_fn)
+        backward(loss if cost is None else loss + cost().to(loss))
+    return loss.detach()
+
+
+def _scaled(model: nn.Module, markov: MarkovWidths, loss_fn: LossFunction) -> Tensor:
+    """The loss where channels are read times their probability."""
+    with scaled_columns(model, markov.scales()) as read:
         unread = markov.unread(read)
         if unread:
             raise StateError(
                 f"no convolution or linear layer reads the channels of unit {unread[0]!r} alone, so that its probabilities "
                 "cannot be learned; leave it out with freeze, or with a rule that gives it one width"
             )
-        loss = loss_fn(model)
-        backward(loss if cost is None else loss + cost().to(loss))
-    return loss.detach()
+        return loss_fn(model)
