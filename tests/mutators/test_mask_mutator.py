@@ -10,7 +10,7 @@ from torch import nn
 from mutorch.cost import CostTable
 from mutorch.errors import ExportError, MissingDecisionError, UndecidedError
 from mutorch.mutables import InputChoice, LayerChoice, MutableScope
-from mutorch.mutators import FixedArchitecture, MaskMutator, Mutator, RandomMutator, active_modules
+from mutorch.mutators import DartsMutator, FixedArchitecture, MaskMutator, Mutator, RandomMutator, active_modules
 from mutorch.subnet import export
 from mutorch.training import arch_step, relaxed_step, single_path_step
 
@@ -369,3 +369,17 @@ def test_masks_go_on_deciding_after_the_model_was_looked_at_elsewhere(kind):
     assert torch.equal(found, X.relu())
     assert choices.current_choices == {"op": 0}
     assert found.requires_grad == (kind == "float")
+
+
+def test_a_mutator_of_choices_leaves_weights_in_force_until_it_sets_a_choice() -> None:
+    net = nn.Sequential(LayerChoice([nn.Tanh(), nn.ReLU()], key="act"))
+    darts = DartsMutator(net)
+    darts.reset()
+    mixed = net(X)
+    mutator = Mutator(net)
+    assert mutator.current_choices == {"act": None}
+    assert torch.equal(net(X), mixed)
+    mutator.set_choices({"act": 1})
+    assert torch.equal(net(X), X.relu())
+    darts.reset()
+    assert torch.equal(net(X), mixed)

@@ -54,6 +54,12 @@ class Chooser(Mutable, DiffMutableModule[Any, Any]):
         """The choice that was set; `None` while weights or masks decide."""
         return self._current_choice
 
+    @property
+    def is_masked(self) -> bool:
+        """Whether a mutator with callbacks has decided it, and nobody since."""
+        open_ = self._current_choice is None and self.arch_param is None
+        return open_ and self.mutator is not None and bool(self.mutator.decides(self))
+
     def leave_to_mutator(self, choice: Any = None) -> None:
         """Forget the choice: the mutator with callbacks decides again.
 

@@ -94,6 +94,10 @@ class BaseMutator(nn.Module):
         """The choice that is in force, spelled as in an architecture; `None` if it cannot be spelled so."""
         return None
 
+    def decides(self, mutable: Mutable) -> bool:
+        """Whether there is a decision in force for it."""
+        return self.choice_of(mutable) is not None
+
     def export(self) -> dict[str, Any]:
         """The final architecture."""
         raise CallbackError(f"{type(self).__name__} has no export")

@@ -124,6 +124,9 @@ class MaskMutator(BaseMutator):
             return None
         return choice_of(mutable, self._cache.get(str(mutable.key)))
 
+    def decides(self, mutable: Mutable) -> bool:
+        return mutable.key in self._cache
+
     def mask_of(self, mutable: Chooser) -> Tensor:
         """The mask in force.
 

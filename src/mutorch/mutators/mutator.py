@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mutorch.errors import ChoiceError, SpaceError, StateError, nearest
-from mutorch.mutables import BaseMutable, Gumbel, Relaxation
+from mutorch.mutables import BaseMutable, Chooser, Gumbel, Relaxation
 from mutorch.space import Architecture, Choice, RandomSource, SearchSpace, as_random
 from mutorch.space.decision import key, plain
 
@@ -82,7 +82,8 @@ class Mutator:
             current = next((m.current_choice for m in mutables if m.current_choice is not None), None)
             decision = self._space[name]
             for mutable in mutables:
-                mutable.assign(decision.canonical(current) if decision.allows(current) else decision.default)
+                if not (isinstance(mutable, Chooser) and mutable.is_masked):  # which is decided
+                    mutable.assign(decision.canonical(current) if decision.allows(current) else decision.default)
         self._obey()
 
     def require(self, rule: Rule) -> None:
