@@ -62,7 +62,7 @@ class MaskGradients:
         >>> gradients = MaskGradients(net)
         >>> with gradients.watching():
         ...     net(torch.ones(3, 2)).mean().backward()
-        >>> {name: tuple(found.shape) for name, found in gradients.take(num_samples=3).items()}
+        ...     {name: tuple(found.shape) for name, found in gradients.take(num_samples=3).items()}
         {'0': (3, 4)}
     """
 

@@ -130,6 +130,7 @@ def shrink(
         ConfigError: data that cannot be read twice, or options that do not fit together.
 
     Example:
+        >>> import torch
         >>> model = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 3))
         >>> batches = [(torch.randn(16, 8), torch.randint(3, (16,))) for _ in range(4)]
         >>> small = shrink(model, {"macs": "50%"}, batches, nn.CrossEntropyLoss())
