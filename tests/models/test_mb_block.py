@@ -57,8 +57,3 @@ def test_drop_path_rate_must_be_below_1():
 def test_other_strides_are_refused():
     with pytest.raises(ChoiceError, match="MBBlock has no stride 3; allowed: 1, 2"):
         MBBlock(16, 16, 3, 6, stride=3)
-
-
-def test_attentive_shortcut_is_refused():
-    with pytest.raises(NotImplementedError, match="with_attentive_shortcut is not built"):
-        MBBlock(16, 16, 3, 6, with_attentive_shortcut=True)

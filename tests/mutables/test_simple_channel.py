@@ -143,3 +143,14 @@ def test_copies_choose_on_their_own():
         assert copied.active_index().tolist() == [1]
         copied.current_choice = [0]
         assert (channels.active_index().tolist(), copied.prefix) == ([1], 1)
+
+
+def test_on_the_meta_device_the_choice_is_still_known():
+    with torch.device("meta"):
+        channels = SimpleMutableChannel(4)
+    channels.current_choice = [0, 2]
+    assert channels.current_choice.tolist() == [True, False, True, False]
+    before = channels.current_choice
+    channels.current_choice = [1]
+    channels.current_choice = before
+    assert channels.activated_channels == 2

@@ -1,6 +1,13 @@
 """Networks to search in: blocks, searchable backbones, a classifier, a tabular chain and the published settings."""
 
 from .act_conv_norm import act_conv_norm as act_conv_norm
+from .attentive_mobilenet_v3 import AttentiveMobileNetV3 as AttentiveMobileNetV3
+from .attentive_settings import attentive_nas_architecture as attentive_nas_architecture
+from .attentive_settings import attentive_nas_setting as attentive_nas_setting
+from .autoformer import AutoformerBackbone as AutoformerBackbone
+from .autoformer_block import AutoformerBlock as AutoformerBlock
+from .autoformer_settings import autoformer_architecture as autoformer_architecture
+from .autoformer_settings import autoformer_setting as autoformer_setting
 from .chain_net import ChainNet as ChainNet
 from .chain_net import chain_net as chain_net
 from .conv_norm_act import build_activation as build_activation
@@ -22,6 +29,8 @@ from .darts_settings import darts_network as darts_network
 from .darts_settings import darts_setting as darts_setting
 from .drop_path import DropPath as DropPath
 from .drop_path import set_drop_path_rate_ as set_drop_path_rate_
+from .dynamic_linear_cls_head import DynamicLinearClsHead as DynamicLinearClsHead
+from .elastic_mb_block import elastic_mb_block as elastic_mb_block
 from .enas_macro import EnasMacro as EnasMacro
 from .enas_macro import enas_macro_candidates as enas_macro_candidates
 from .enas_micro import EnasMicro as EnasMicro
@@ -38,7 +47,10 @@ from .nb201_settings import nb201_architecture as nb201_architecture
 from .nb201_settings import nb201_candidates as nb201_candidates
 from .nb201_settings import nb201_name as nb201_name
 from .nb201_settings import nb201_setting as nb201_setting
+from .ofa_mobilenet_v3 import ofa_mobilenet_v3_setting as ofa_mobilenet_v3_setting
+from .pooled_shortcut import PooledShortcut as PooledShortcut
 from .se_layer import SELayer as SELayer
+from .searchable_image_classifier import SearchableImageClassifier as SearchableImageClassifier
 from .searchable_mobilenet_v2 import SearchableMobileNetV2 as SearchableMobileNetV2
 from .searchable_shufflenet_v2 import SearchableShuffleNetV2 as SearchableShuffleNetV2
 from .settings import mobilenet_v2_setting as mobilenet_v2_setting

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 class LinearClsHead(nn.Module):
     """Logits from the last feature: global average pool, then a linear layer.
 
-    Takes a feature (N, C, H, W) or, as backbones return them, a tuple of features; gives (N, num_classes).
+    Takes a feature (N, C, H, W), or (N, C), which needs no pool, or, as backbones return them, a tuple of features; gives
+    (N, num_classes).
 
     Example:
         >>> import torch
@@ -21,5 +22,5 @@ class LinearClsHead(nn.Module):
 
     def forward(self, features: Tensor | tuple[Tensor, ...] | list[Tensor]) -> Tensor:
         last = features if isinstance(features, Tensor) else features[-1]
-        logits: Tensor = self.fc(self.pool(last).flatten(1))
+        logits: Tensor = self.fc(last if last.dim() == 2 else self.pool(last).flatten(1))
         return logits

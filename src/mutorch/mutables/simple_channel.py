@@ -51,14 +51,14 @@ class SimpleMutableChannel(BaseMutableChannel):
 
     @property
     def current_choice(self) -> Tensor:
-        """The mask, a bool tensor beside the buffer.
+        """The mask, a bool tensor beside the buffer; on the CPU where that is on the meta device.
 
         Set it to a mask of bools, or of zeros and ones, or to a list of active positions as `dump_chosen` gives.
 
         Errors:
             ChoiceError: another shape or other values, or no active channel at all.
         """
-        return self.mask.bool()
+        return self.current_mask
 
     @current_choice.setter
     def current_choice(self, choice: Any) -> None:
@@ -70,8 +70,8 @@ class SimpleMutableChannel(BaseMutableChannel):
 
     @property
     def current_mask(self) -> Tensor:
-        """The mask, a bool tensor beside the buffer."""
-        return self.mask.bool()
+        """The mask, as `current_choice` gives it."""
+        return as_mask(self.active(), self.num_channels) if self.mask.is_meta else self.mask.bool()
 
     @property
     def choices(self) -> list[Tensor]:
