@@ -40,6 +40,7 @@ class SearchableShuffleNetV2(nn.Module):
         with_cp: blocks compute their inside again during backward instead of keeping it.
         init_cfg: kept; `dict(type='Pretrained', ...)` makes `init_weights` leave all as it is.
         last_channels: of the last layer.
+        in_channels: of the images.
         stem_max_pool: max-pool after the stem, as the published ShuffleNetV2 does; the output is then 1/32 of the size
             with three stages.
 
@@ -75,6 +76,7 @@ class SearchableShuffleNetV2(nn.Module):
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
         *,
         last_channels: int = 1024,
+        in_channels: int = 3,
         stem_max_pool: bool = False,
     ) -> None:
         super().__init__()
@@ -85,7 +87,7 @@ class SearchableShuffleNetV2(nn.Module):
         self.init_cfg = init_cfg
 
         channels = round(16 * stem_multiplier)
-        self.conv1 = conv_norm_act(3, channels, 3, 2, conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.conv1 = conv_norm_act(in_channels, channels, 3, 2, conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem_max_pool else None
         self.layers = nn.ModuleList()
         for channel, num_blocks, block_cfg in rows:
@@ -103,7 +105,7 @@ class SearchableShuffleNetV2(nn.Module):
         self.train()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The features of `out_indices`, from an image (N, 3, H, W)."""
+        """The features of `out_indices`, from images (N, in_channels, H, W)."""
         x = self.conv1(x)
         if self.maxpool is not None:
             x = self.maxpool(x)

@@ -1,5 +1,6 @@
 """Small helpers that know nothing of search spaces or models."""
 
+from .average_precision import mean_average_precision as mean_average_precision
 from .checkpointing import checkpointed as checkpointed
 from .class_path import str2class as str2class
 from .differences import differences as differences
