@@ -27,6 +27,9 @@ from .darts_operations import DartsZero as DartsZero
 from .darts_settings import darts_candidates as darts_candidates
 from .darts_settings import darts_network as darts_network
 from .darts_settings import darts_setting as darts_setting
+from .dense_detector import DenseDetector as DenseDetector
+from .detection import detection_loss as detection_loss
+from .detection import detections as detections
 from .drop_path import DropPath as DropPath
 from .drop_path import set_drop_path_rate_ as set_drop_path_rate_
 from .dynamic_linear_cls_head import DynamicLinearClsHead as DynamicLinearClsHead

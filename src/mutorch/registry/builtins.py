@@ -76,6 +76,7 @@ MODEL_MODULES = {
     "ImageClassifier": "mutorch.models",
     "SearchableImageClassifier": "mutorch.models",
     "LinearClsHead": "mutorch.models",
+    "DenseDetector": "mutorch.models",
     "DynamicLinearClsHead": "mutorch.models",
     "ChainNet": "mutorch.models",
     "DartsZero": "mutorch.models",
@@ -93,7 +94,7 @@ MODEL_MODULES = {
 }
 """Class name -> the module that has it. The module is imported when the class is first built."""
 
-DATASET_MODULES = {"ClutteredDigits": "mutorch.testing"}
+DATASET_MODULES = {"ClutteredDigits": "mutorch.testing", "DetectionDigits": "mutorch.testing"}
 
 MODELS = Registry("models", kind=nn.Module, builtins=MODEL_MODULES, torch_names=nn)
 DATASETS = Registry("datasets", kind=Dataset, builtins=DATASET_MODULES)
