@@ -41,3 +41,12 @@ from .spos import Result as Result
 from .spos import Row as Row
 from .spos import Run as Run
 from .spos import spos as spos
+from .slimmable import Slim as Slim
+from .slimmable import slimmable as slimmable
+from .slimmable_net import at_share as at_share
+from .slimmable_net import slimmable_net as slimmable_net
+from .slimmable_net import uniform_paths as uniform_paths
+from .slimmable_run import SlimRow as SlimRow
+from .slimmable_run import SlimRun as SlimRun
+from .slimmable_settings import Choosing as Choosing
+from .slimmable_settings import SlimmableSettings as SlimmableSettings
