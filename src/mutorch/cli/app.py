@@ -14,6 +14,8 @@ from rich.markup import escape
 from mutorch.errors import ConfigError, MutorchError, nearest
 from mutorch.recipes import (
     DCFFSettings,
+    DetNASRun,
+    DetNASSettings,
     DMCPSettings,
     EnasResult,
     EnasRun,
@@ -25,14 +27,18 @@ from mutorch.recipes import (
     Result,
     Run,
     Settings,
+    SlimmableSettings,
     dcff,
+    detnas,
     dmcp,
     enas,
     run_differentiable,
+    slimmable,
     spos,
 )
 from mutorch.recipes import prune as prune_model
 from mutorch.recipes.gradient_run import parts_of
+from mutorch.recipes.slimmable_settings import RECIPES as SLIMMABLE
 from mutorch.registry import import_custom, load_config
 from mutorch.subnet import export as export_subnet
 from mutorch.subnet import save, save_program, to_onnx
@@ -41,7 +47,7 @@ from mutorch.training import recalibrate_
 from .doctor import diagnose
 from .program_check import check_program
 from .report import write_report
-from .screen import Bars, pruned_table, result_table
+from .screen import Bars, pruned_table, result_table, slim_table
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,11 +64,22 @@ PRUNERS: dict[str, tuple[Any, Callable[..., Pruned]]] = {
 }
 """The recipes of `mutorch prune`: what reads their settings, and what runs them."""
 
-RECIPES = {"spos": "search", "differentiable": "search", "enas": "search"} | dict.fromkeys(PRUNERS, "prune")
+RECIPES = {"spos": "search", "differentiable": "search", "enas": "search", "detnas": "search"} | dict.fromkeys(
+    PRUNERS, "prune"
+)
+RECIPES |= dict.fromkeys(SLIMMABLE, "slim")
 """What a config's `recipe` may be, and the command that runs it."""
 
-Searched = Settings | GradientSettings | EnasSettings
+Searched = Settings | DetNASSettings | GradientSettings | EnasSettings
 """What `mutorch search` runs."""
+
+SETTINGS: dict[str, Any] = {
+    "spos": Settings,
+    "detnas": DetNASSettings,
+    "differentiable": GradientSettings,
+    "enas": EnasSettings,
+}
+"""The recipes of `mutorch search`, and what reads their settings."""
 
 ConfigFile = Annotated[Path, typer.Argument(help="A .yaml or .py config, e.g. examples/digits.yaml.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the run, instead of the config's.")]
@@ -72,8 +89,9 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of t
 def search(config: ConfigFile, output: Output = None) -> None:
     """Train a supernet, search it, retrain and export the winner, write a report.
 
-    One-shot under a budget; by gradient where the config says `recipe: differentiable`, with a controller where it says
-    `recipe: enas`. The same line goes on where it was stopped; a finished run is shown again.
+    One-shot under a budget; a detector's backbone where the config says `recipe: detnas`, by gradient where it says
+    `recipe: differentiable`, with a controller where it says `recipe: enas`. The same line goes on where it was stopped; a
+    finished run is shown again.
     """
     settings, folder = _read_any(config, output)
     with Bars(console) as bars:
@@ -97,7 +115,7 @@ def train(config: ConfigFile, output: Output = None) -> None:
     """Train the supernet alone; `search` and `export` go on from there."""
     settings, folder = _read(config, output)
     with Bars(console) as bars:
-        Run(settings, folder, bars.show).train_supernet()
+        _run_of(settings, folder, bars).train_supernet()
     _say("trained", str(folder / "supernet.ckpt"))
     console.print("\nnext:")
     _line(f"mutorch search {config}" + (f" --output {output}" if output else ""))
@@ -165,6 +183,24 @@ def prune(config: ConfigFile, output: Output = None) -> None:
 
 
 @app.command()
+def slim(config: ConfigFile, output: Output = None) -> None:
+    """Train one network of many sizes and take home a plain model for each budget, without training each alone.
+
+    The config says which way: `recipe: slimmable`, `us-net`, `autoslim`, `bignas` or `ofa`. The same line goes on where it was
+    stopped; other budgets are met with the network that was trained.
+    """
+    content, folder = _content(config, output, *SLIMMABLE)
+    with Bars(console) as bars:
+        result = slimmable(SlimmableSettings.from_config(content), folder, progress=bars.show)
+    console.print(slim_table(result))
+    for row in result.rows[1:]:
+        _say("saved", f"{folder / row.file}  {json.dumps(row.architecture)}")
+    console.print("\nnext:")
+    _line(f"mutorch.load('{folder / result.rows[-1].file}', build)  # in Python: build makes the original")
+    _line(f"mutorch slim {config}  # with other budgets: the network stays as it was trained")
+
+
+@app.command()
 def report(folder: Annotated[Path, typer.Argument(help="The output folder of a finished run.")]) -> None:
     """Write the HTML report of a finished run again."""
     _say("report", str(write_report(folder, title=f"{folder.name}: search")))
@@ -197,15 +233,13 @@ def run() -> None:
 
 
 def _read(config: Path, output: Path | None) -> tuple[Settings, Path]:
-    content, folder = _content(config, output, "spos")
-    return Settings.from_config(content), folder
+    content, folder = _content(config, output, "spos", "detnas")
+    return SETTINGS[content.get("recipe", "spos")].from_config(content), folder
 
 
 def _read_any(config: Path, output: Path | None) -> tuple[Searched, Path]:
-    content, folder = _content(config, output, "spos", "differentiable", "enas")
-    kinds: dict[str, type[GradientSettings | EnasSettings]] = {"differentiable": GradientSettings, "enas": EnasSettings}
-    kind = kinds.get(content.get("recipe", "spos"))
-    return Settings.from_config(content) if kind is None else kind.from_config(content), folder
+    content, folder = _content(config, output, *SETTINGS)
+    return SETTINGS[content.get("recipe", "spos")].from_config(content), folder
 
 
 def _searched(settings: Searched, folder: Path, bars: Bars) -> Result | GradientResult | EnasResult:
@@ -213,6 +247,8 @@ def _searched(settings: Searched, folder: Path, bars: Bars) -> Result | Gradient
         return run_differentiable(settings, folder, progress=bars.show)
     if isinstance(settings, EnasSettings):
         return enas(settings, folder, progress=bars.show)
+    if isinstance(settings, DetNASSettings):
+        return detnas(settings, folder, progress=bars.show)
     return spos(settings, folder, progress=bars.show)
 
 
@@ -220,6 +256,8 @@ def _run_of(settings: Searched, folder: Path, bars: Bars | None = None) -> Run:
     show = None if bars is None else bars.show
     if isinstance(settings, EnasSettings):
         return EnasRun(settings, folder, show)
+    if isinstance(settings, DetNASSettings):
+        return DetNASRun(settings, folder, show)
     return parts_of(settings, folder, show) if isinstance(settings, GradientSettings) else Run(settings, folder, show)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mutorch.errors import ExportError
-from mutorch.utils import evaluating
+from mutorch.utils import evaluating, tensors_in
 
 _SCRIPT = """
 import sys
@@ -28,7 +28,7 @@ def check_program(program: Path, model: nn.Module, inputs: Tensor) -> float:
     """Run a `torch.export` program in a process that cannot import mutorch; the largest difference to `model`.
 
     Errors:
-        ExportError: it does not load there, or its outputs differ by more than 1e-5 of the largest output.
+        ExportError: it does not load there, or its outputs differ by more than 1e-5 of the largest.
     """
     with evaluating(model), torch.no_grad():
         expected = model(inputs)
@@ -40,7 +40,9 @@ def check_program(program: Path, model: nn.Module, inputs: Tensor) -> float:
         finished = subprocess.run(command, capture_output=True, text=True, check=False)
         if finished.returncode:
             raise ExportError(f"{program} does not run without mutorch:\n{finished.stderr[-2000:]}")
-        difference = float((torch.load(found, weights_only=True) - expected).abs().max())
-    if difference > TOLERANCE * max(1.0, float(expected.abs().max())):
-        raise ExportError(f"{program} computes something else: outputs differ by {difference:.3g}")
-    return difference
+        pairs = list(zip(tensors_in(torch.load(found, weights_only=True)), tensors_in(expected), strict=True))
+    differences = [float((one - other).abs().max()) for one, other in pairs]
+    for difference, (_, other) in zip(differences, pairs, strict=True):
+        if difference > TOLERANCE * max(1.0, float(other.abs().max())):
+            raise ExportError(f"{program} computes something else: outputs differ by {difference:.3g}")
+    return max(differences)

@@ -34,19 +34,21 @@ def write_report(folder: Path, *, title: str) -> Path:
         readings=logged if is_learned else [],
         rounds=results.get("rounds", []),
         settings=json.loads((folder / "settings.json").read_text(encoding="utf-8")),
-        picture=learning_picture(logged) if is_learned else _pareto(logged, results["rows"]),
+        metric=results.get("metric", "accuracy"),
+        picture=learning_picture(logged) if is_learned else _pareto(logged, results),
     )
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
 
 
-def _pareto(trials: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
+def _pareto(trials: list[dict[str, Any]], results: dict[str, Any]) -> str:
     """Accuracy over macs, as SVG: every trial with the supernet's weights, and what was trained alone."""
+    rows, metric = results["rows"], results.get("metric", "accuracy")
     figures = require("matplotlib.figure", extra="report")
     figure = figures.Figure(figsize=(8, 4.6), layout="constrained")
     axes = figure.subplots()
-    points = [(t["costs"][0] / 1e3, 100 * float(t["metrics"]["accuracy"])) for t in trials]
+    points = [(t["costs"][0] / 1e3, 100 * float(t["metrics"][metric])) for t in trials]
     axes.scatter(*zip(*points, strict=True), s=14, color="#9aa5b1", label=f"{len(points)} searched, supernet's weights")
     front = _front(points)
     axes.step(*zip(*front, strict=True), where="post", color="#9aa5b1", linewidth=1, label="their Pareto front")
@@ -63,7 +65,7 @@ def _pareto(trials: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
         axes.scatter(*_point(row), s=130 if is_winner else 36, marker="*" if is_winner else "o", color=color)
         above = {"xytext": (6, 6)} if is_winner else {"xytext": (6, -12)}
         axes.annotate(row["role"], _point(row), textcoords="offset points", fontsize=8, color=color, **above)
-    axes.set(xlabel="thousand macs", ylabel="accuracy, %")
+    axes.set(xlabel="thousand macs", ylabel=f"{metric}, %")
     axes.legend(loc="lower right", frameon=False, fontsize=8)
     return _svg(figure, axes)
 

@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.progress import TimeRemainingColumn as Eta
 from rich.table import Table
 
-from mutorch.recipes import EnasResult, GradientResult, Pruned, Result
+from mutorch.recipes import EnasResult, GradientResult, Pruned, Result, Slim
 
 
 class Bars:
@@ -44,16 +44,17 @@ class Bars:
 
 def result_table(result: Result | GradientResult | EnasResult) -> Table:
     """Winner and baselines, one line each."""
+    metric = result.metric if isinstance(result, Result) else "accuracy"
     how = f"budget {result.budget}" if isinstance(result, Result) else result.method
     table = Table(
         title=f"{result.space_size:,} architectures, {how}; every line trained alone, equally long",
         title_justify="left",
-        caption="accuracy on test data; latency: median of measured forwards of one sample on this machine",
+        caption=f"{metric} on test data; latency: median of measured forwards of one sample on this machine",
         caption_justify="left",
     )
     for name in ("", "architecture"):
         table.add_column(name)
-    for name in ("accuracy", "macs", "params", "latency"):
+    for name in (metric, "macs", "params", "latency"):
         table.add_column(name, justify="right")
     for row in result.rows:
         table.add_row(
@@ -88,4 +89,21 @@ def pruned_table(result: Pruned) -> Table:
     table.add_row("accuracy", shown, f"{100 * pruned:.1f}%", "", style="bold")
     for stage, score in shrunk.scores.items():
         table.add_row(f"validation, {stage}", "", f"{100 * score:.1f}%", "", style="dim")
+    return table
+
+
+def slim_table(result: Slim) -> Table:
+    """The whole network and a subnet for each budget, one line each."""
+    table = Table(
+        title=f"{result.recipe}: one network, trained for {result.passes:,} passes",
+        title_justify="left",
+        caption="accuracy on test data, with the weights that all sizes share, and finetuned",
+        caption_justify="left",
+    )
+    table.add_column("budget")
+    for name in ("macs", "params", "accuracy", "finetuned"):
+        table.add_column(name, justify="right")
+    for row in result.rows:
+        finetuned = "" if row.finetuned is None else f"{100 * row.finetuned[1]:.1f}%"
+        table.add_row(row.budget, f"{row.macs:,}", f"{row.params:,}", f"{100 * row.test_accuracy:.1f}%", finetuned)
     return table

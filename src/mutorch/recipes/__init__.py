@@ -7,6 +7,10 @@ from .dcff import DCFFSettings as DCFFSettings
 from .dcff import dcff as dcff
 from .dcff import fuse as fuse
 from .dcff import fusible as fusible
+from .detnas import DetNASRun as DetNASRun
+from .detnas import detnas as detnas
+from .detnas_settings import DetNASSettings as DetNASSettings
+from .detnas_settings import Pretraining as Pretraining
 from .differentiable import differentiable as differentiable
 from .differentiable import train_alone as train_alone
 from .dmcp import DMCPSettings as DMCPSettings

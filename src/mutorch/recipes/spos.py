@@ -42,7 +42,8 @@ class Row:
 
     Attributes:
         role: why: winner, runner-up, random baseline, largest, smallest.
-        val_accuracy, test_accuracy: shares between 0 and 1; the validation accuracy chose, the test accuracy tells.
+        val_accuracy, test_accuracy: shares between 0 and 1; the validation accuracy chose, the test accuracy tells. Where the
+            result's `metric` is another one than accuracy, these are it.
         macs, params: of one sample.
         latency_ms: the median of measured forwards of one sample on this machine.
     """
@@ -58,7 +59,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run found; `results.json` in its folder holds the same."""
+    """What a run found; `results.json` in its folder holds the same.
+
+    Attributes:
+        rows: what was trained alone, the winner first.
+        metric: what the accuracies in `rows` are.
+    """
 
     rows: list[Row]
     history: History
@@ -69,6 +75,7 @@ class Result:
     subnet_file: Path
     program_file: Path
     example_inputs: Tensor
+    metric: str = "accuracy"
 
 
 def spos(settings: Settings, output: str | os.PathLike[str], *, progress: Progress | None = None) -> Result:
@@ -81,14 +88,18 @@ def spos(settings: Settings, output: str | os.PathLike[str], *, progress: Progre
     Errors:
         ResumeError: the folder belongs to a run with other settings.
     """
-    run = Run(settings, output, progress)
+    return run_whole(Run(settings, output, progress))
+
+
+def run_whole(run: "Run") -> Result:
+    """All stages of a run, one after the other."""
     _ = run.budget  # one that cannot be met fails before anything is trained
     run.train_supernet()
     history = run.search()
     rows = run.train_alone(run.chosen(history))
     files = run.export(rows[0])
-    results = {"budget": str(run.budget), "log": run.log.name, "rows": [asdict(row) for row in rows]}
-    write_json(run.output / "results.json", results)
+    results = {"budget": str(run.budget), "metric": run.metric, "log": run.log.name}
+    write_json(run.output / "results.json", results | {"rows": [asdict(row) for row in rows]})
     return Result(
         rows,
         history,
@@ -99,6 +110,7 @@ def spos(settings: Settings, output: str | os.PathLike[str], *, progress: Progre
         files.subnet_file,
         files.program_file,
         files.example_inputs,
+        run.metric,
     )
 
 
@@ -112,7 +124,17 @@ class Run:
         data: the data set.
         net, mutator: the supernet, untrained at first.
         table: its costs.
+        metric: the entry of `evaluate` that chooses and tells among subnets that were trained alone.
+        objective: the entry that the search maximises. The likelihood ranks subnets better than their accuracy: it is less
+            noisy on the same images.
+        lasting: the settings that the trained weights depend on. The rest may change from call to call.
+
+    Another task is a subclass with another `loss` and `evaluate`, and these names; `DetNASRun` is one.
     """
+
+    metric = "accuracy"
+    objective = "log_likelihood"
+    lasting: tuple[str, ...] = ("model", "data", "supernet", "retrain", "seed")
 
     def __init__(self, settings: Settings, output: str | os.PathLike[str], progress: Progress | None = None) -> None:
         self.settings = settings
@@ -152,10 +174,7 @@ class Run:
         )
 
     def search(self) -> History:
-        """Score subnets with the supernet's weights, by the likelihood of the validation labels.
-
-        The likelihood ranks subnets better than their accuracy: it is less noisy on the same images.
-        """
+        """Score subnets with the supernet's weights on validation data, by `objective`."""
         options = self.settings.search
         batches = self.calibration_batches()
         stage = "searching"
@@ -163,8 +182,8 @@ class Run:
         history = search(
             self.net,
             self.mutator,
-            lambda model: _evaluate(model, self.data.loader("val", 512)),
-            objective="log_likelihood",
+            lambda model: self.evaluate(model, self.data.loader("val", 512)),
+            objective=self.objective,
             budget=self.budget,
             table=self.table,
             strategy=self.strategy,
@@ -173,7 +192,7 @@ class Run:
             calibrate=batches,
             log=self.log,
             on_trial=lambda trial, count: self.progress(
-                stage, trial.index + 1, count, f"accuracy {trial.metrics['accuracy']:.3f}"
+                stage, trial.index + 1, count, f"{self.metric} {trial.metrics[self.metric]:.3f}"
             ),
         )
         self.progress(stage, options.num_trials, options.num_trials, f"{len(history)} subnets")
@@ -245,14 +264,29 @@ class Run:
 
     def export(self, row: Row) -> Winner:
         """Files of a subnet as it was trained alone."""
-        metrics = {"val_accuracy": row.val_accuracy, "test_accuracy": row.test_accuracy}
+        metrics = {f"val_{self.metric}": row.val_accuracy, f"test_{self.metric}": row.test_accuracy}
         model = self.trained_subnet(row.architecture)
         return export_winner(model, metrics, self.data.example_inputs, self.output, self.progress)
 
     def scores(self, architecture: Architecture) -> tuple[float, float]:
-        """Validation and test accuracy of a subnet that was trained alone."""
+        """Validation and test accuracy, or what `metric` is, of a subnet that was trained alone."""
         model = self.trained_subnet(architecture)
-        return tuple(_evaluate(model, self.data.loader(split, 512))["accuracy"] for split in ("val", "test"))  # type: ignore[return-value]
+        return tuple(self.evaluate(model, self.data.loader(split, 512))[self.metric] for split in ("val", "test"))  # type: ignore[return-value]
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """What training minimises, of a batch of the loader: the cross-entropy."""
+        return F.cross_entropy(model(batch[0]), batch[1])
+
+    def evaluate(self, model: nn.Module, loader: DataLoader[Any]) -> dict[str, float]:
+        """How good a plain model is: `accuracy` and `log_likelihood`, a mean over all labels."""
+        correct, likelihood, count = 0, 0.0, 0
+        with evaluating(model), torch.inference_mode():
+            for inputs, labels in loader:
+                logits = model(inputs)
+                correct += int((logits.argmax(dim=1) == labels).sum())
+                likelihood -= float(F.cross_entropy(logits, labels, reduction="sum"))
+                count += len(labels)
+        return {"accuracy": correct / count, "log_likelihood": likelihood / count}
 
     def build(self) -> nn.Module:
         """A new model, always with the same weights."""
@@ -264,21 +298,12 @@ class Run:
     def _fit(
         self, model: nn.Module, training: Training, stage: str | None, checkpoint: Path, mutator: Mutator | None = None
     ) -> None:
-        optimizer = torch.optim.SGD(
-            model.parameters(),
-            lr=training.lr,
-            momentum=training.momentum,
-            weight_decay=training.weight_decay,
-            nesterov=training.momentum > 0,
-        )
-        fit(
+        fit_by_sgd(
             model,
-            self.data.loader("train", training.batch_size),
-            lambda m, batch: F.cross_entropy(m(batch[0]), batch[1]),
-            optimizer,
-            steps=training.steps,
+            self.data,
+            self.loss,
+            training,
             mutator=mutator,
-            scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps),
             seed=self.settings.seed,
             checkpoint=checkpoint,
             on_step=None if stage is None else self._shower(stage),
@@ -294,22 +319,31 @@ class Run:
         return show
 
     def _claim(self) -> None:
-        # What the trained weights depend on. The rest may change from call to call: it is searched again with them.
         settings = asdict(self.settings)
-        claim(self.output, {name: settings[name] for name in ("model", "data", "supernet", "retrain", "seed")})
+        claim(self.output, {name: settings[name] for name in self.lasting})
+
+
+def fit_by_sgd(
+    model: nn.Module, data: Data, loss: Callable[[nn.Module, Any], Tensor], training: Training, **options: Any
+) -> None:
+    """Train a model on the training split, with what `Training` says.
+
+    Args:
+        loss: of the model and a batch.
+        options: for `mutorch.training.fit`: `mutator`, `seed`, `checkpoint`, `on_step`.
+    """
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=training.lr,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+        nesterov=training.momentum > 0,
+    )
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps)
+    batches = data.loader("train", training.batch_size)
+    fit(model, batches, loss, optimizer, steps=training.steps, scheduler=scheduler, **options)
 
 
 def _digest(content: Any) -> str:
     """A short name for plain data, the same in every process."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-
-
-def _evaluate(model: nn.Module, loader: DataLoader[Any]) -> dict[str, float]:
-    correct, likelihood, count = 0, 0.0, 0
-    with evaluating(model), torch.inference_mode():
-        for inputs, labels in loader:
-            logits = model(inputs)
-            correct += int((logits.argmax(dim=1) == labels).sum())
-            likelihood -= float(F.cross_entropy(logits, labels, reduction="sum"))
-            count += len(labels)
-    return {"accuracy": correct / count, "log_likelihood": likelihood / count}
