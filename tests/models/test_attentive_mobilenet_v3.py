@@ -77,8 +77,9 @@ def test_training_reaches_what_is_active_and_nothing_else(seed):
     assert all(parameter.grad is None for parameter in net.layer2[1].parameters())
 
 
-def test_masked_execution_computes_the_same():
-    net = trained_(small(with_attentive_shortcut=False)).eval()
+@pytest.mark.parametrize("kind", KINDS)
+def test_masked_execution_computes_the_same(kind):
+    net = trained_(small(**KINDS[kind])).eval()
     mutator = Mutator(net)
     architecture = mutator.space.sample(3)
     exported = export(net, architecture, mutator=mutator)

@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from mutorch.channels import searchable, widths
 from mutorch.errors import ConfigError
-from mutorch.models import SearchableMobileNetV2, mobilenet_v2_setting
+from mutorch.models import ImageClassifier, SearchableMobileNetV2, mobilenet_v2_setting
 from mutorch.mutators import Mutator
 from mutorch.registry import MODELS
+from mutorch.testing import check_export
 
 BLOCK = {
     "type": "OneShotMutableOP",
@@ -111,3 +113,12 @@ def test_initial_weights_are_kaiming_and_repeatable():
     before = weight.clone()
     backbone.init_weights(torch.Generator().manual_seed(0))
     assert torch.equal(weight, before)
+
+
+def test_widths_of_the_plain_network_can_be_searched():
+    head = {"type": "LinearClsHead", "num_classes": 10, "in_channels": 1280}
+    plain = ImageClassifier(mobilenet_v2_setting(0.35), head)
+    x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    net = searchable(plain, x, rules=[widths(ratios=(0.5, 1.0), divisor=8)])
+    assert len(Mutator(net).space) == 25
+    check_export(net, x, num_architectures=3)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from mutorch.mutables import BaseMutableChannel, DerivedMutable, OneShotMutableValue, SimpleMutableChannel
 from mutorch.ops import DynamicConv2d, DynamicOp, DynamicSequential
@@ -100,6 +101,15 @@ def largest(number: Number) -> Any:
     return number.max_choice if isinstance(number, OneShotMutableValue) else number
 
 
+class _Projection(DynamicSequential):
+    """A convolution that runs where widths differ. With masks, tensors have all channels: where it does not run, zeros are added."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        out: Tensor = super().forward(input)
+        missing = self[0].weight.shape[0] - out.shape[1]
+        return F.pad(out, (0, 0, 0, 0, 0, missing)) if missing else out  # taken away, if negative
+
+
 @dataclass(eq=False)
 class _Differ:
     """1 where two widths differ now, else 0."""
@@ -118,7 +128,7 @@ def _project_where_needed_(shortcut: PooledShortcut, in_width: Width, out_width:
     conv = DynamicConv2d(in_width.num_channels, out_width.num_channels, 1, bias=False)
     conv.register_mutable_attr("in_channels", in_width)
     conv.register_mutable_attr("out_channels", out_width)
-    shortcut.project = project = DynamicSequential(conv)
+    shortcut.project = project = _Projection(conv)
     project.register_mutable_attr("depth", DerivedMutable(_Differ(in_width, out_width)))
 
 
