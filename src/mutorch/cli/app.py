@@ -64,12 +64,6 @@ PRUNERS: dict[str, tuple[Any, Callable[..., Pruned]]] = {
 }
 """The recipes of `mutorch prune`: what reads their settings, and what runs them."""
 
-RECIPES = {"spos": "search", "differentiable": "search", "enas": "search", "detnas": "search"} | dict.fromkeys(
-    PRUNERS, "prune"
-)
-RECIPES |= dict.fromkeys(SLIMMABLE, "slim")
-"""What a config's `recipe` may be, and the command that runs it."""
-
 Searched = Settings | DetNASSettings | GradientSettings | EnasSettings
 """What `mutorch search` runs."""
 
@@ -80,6 +74,13 @@ SETTINGS: dict[str, Any] = {
     "enas": EnasSettings,
 }
 """The recipes of `mutorch search`, and what reads their settings."""
+
+RECIPES = {
+    **dict.fromkeys(SETTINGS, "search"),
+    **dict.fromkeys(PRUNERS, "prune"),
+    **dict.fromkeys(SLIMMABLE, "slim"),
+}
+"""What a config's `recipe` may be, and the command that runs it."""
 
 ConfigFile = Annotated[Path, typer.Argument(help="A .yaml or .py config, e.g. examples/digits.yaml.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the run, instead of the config's.")]
