@@ -1,4 +1,5 @@
 import copy
+import sys
 
 import pytest
 import torch
@@ -438,6 +439,43 @@ def test_the_state_of_the_optimizer_keeps_its_form_and_copies_and_exports_know_n
     again.load_state_dict(optimizer.state_dict())
     small = export(net, mutator.space.min)
     assert all(not parameter._post_accumulate_grad_hooks for parameter in small.parameters())
+
+
+def test_an_optimizer_is_protected_once_and_again_after_that_was_removed():
+    net, _ = supernet()
+    optimizer = OPTIMIZERS["SGD"](net.parameters())
+    protection = protect(optimizer, net)
+    with pytest.raises(ConfigError, match="protected already"):
+        protect(optimizer, net)
+    protection.remove()
+    protect(optimizer, net)
+
+
+def test_one_optimizer_may_have_several_protected_models():
+    (one, of_one), (other, of_other) = supernet(), supernet()
+    optimizer = OPTIMIZERS["AdamW"]([*one.parameters(), *other.parameters()])
+    protect(optimizer, one)
+    protect(optimizer, other)
+    before = [snapshot(net, optimizer) for net in (one, other)]
+    path_step(one, of_one, loss_fn, [of_one.space.min])
+    path_step(other, of_other, loss_fn, [of_other.space.max])
+    optimizer.step()
+    assert_only_moved(before[0], snapshot(one, optimizer), masks(one, of_one, of_one.space.min))
+    assert not torch.equal(snapshot(other, optimizer)["3.weight"], before[1]["3.weight"])
+
+
+def test_a_step_that_fails_loses_nothing(monkeypatch):
+    net, mutator = supernet()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    protect(optimizer, net)
+    before = snapshot(net, optimizer)
+    path_step(net, mutator, loss_fn, [mutator.space.min])
+    with monkeypatch.context() as broken:
+        broken.setattr(sys.modules["torch.optim.sgd"], "sgd", lambda *args, **kwargs: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            optimizer.step()
+    optimizer.step()
+    assert_only_moved(before, snapshot(net, optimizer), masks(net, mutator, mutator.space.min))
 
 
 def test_optimizers_that_cannot_be_protected_are_refused():

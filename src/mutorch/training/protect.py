@@ -19,6 +19,9 @@ from mutorch.errors import ConfigError
 from mutorch.mutables.clock import CLOCK
 from mutorch.mutators import active_elements, active_readers, unwrap
 
+PROTECTIONS = "mutorch_protections"
+"""The attribute of an optimizer that lists its protections."""
+
 
 @dataclass(slots=True)
 class _Kept:
@@ -43,6 +46,7 @@ class Protection:
         self._kept: list[_Kept] = []
         self._set_aside: list[tuple[nn.Parameter, Tensor]] = []
         self._watch()
+        optimizer.__dict__.setdefault(PROTECTIONS, []).append(self)
         self._steps = [
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
@@ -53,6 +57,11 @@ class Protection:
         for handle in (*self._steps, *self._hooks.values()):
             handle.remove()
         self._steps, self._hooks, self._used = [], {}, {}
+        self._optimizer.__dict__[PROTECTIONS] = [one for one in protections_of(self._optimizer) if one is not self]
+
+    def shares(self, ids: set[int]) -> bool:
+        """Whether it protects one of these parameters."""
+        return any(id(parameter) in ids for parameter in self._parameters())
 
     # ---- what is used ------------------------------------------------------------------------------------------------
 
@@ -111,7 +120,7 @@ class Protection:
 
     @torch.no_grad()
     def _keep(self) -> None:
-        self._kept, self._set_aside = [], []
+        self._restore()  # what a step that failed left
         for parameter in self._parameters():
             if parameter.grad is None:
                 continue
@@ -120,30 +129,32 @@ class Protection:
             if used is None or count == parameter.numel():
                 continue
             if count:
-                self._kept.append(self._copy(parameter, used))
-            else:  # the optimizer passes over it, and counts no step
+                state = {name: value.clone() for name, value in self._elements(parameter)}
+                self._kept.append(_Kept(parameter, used, parameter.detach().clone(), state))
+            else:
                 self._set_aside.append((parameter, parameter.grad))
-                parameter.grad = None
-
-    def _copy(self, parameter: nn.Parameter, used: Tensor) -> _Kept:
-        state = {name: value.clone() for name, value in self._elements(parameter)}
-        kept = _Kept(parameter, used, parameter.detach().clone(), state)
-        if not state:  # the optimizer's first step: it begins with nothing, and weight decay of nothing
-            parameter.masked_fill_(~used, 0)
-        return kept
+        for parameter, _ in self._set_aside:
+            parameter.grad = None  # the optimizer passes over it, and counts no step
+        for one in self._kept:
+            if not one.state:  # the optimizer's first step: it begins with nothing, and weight decay of nothing
+                one.parameter.masked_fill_(~one.used, 0)
 
     @torch.no_grad()
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        (kept, set_aside), (self._kept, self._set_aside, self._used) = (self._kept, self._set_aside), ([], [], {})
+        self._used = {}
+        self._restore()
+        self._watch()
+
+    def _restore(self) -> None:
+        (kept, set_aside), (self._kept, self._set_aside) = (self._kept, self._set_aside), ([], [])
         for parameter, gradient in set_aside:
-            parameter.grad = gradient
+            parameter.grad = gradient if parameter.grad is None else parameter.grad
         for one in kept:
             _put_back(one.parameter, one.used, one.values)
         for one in kept:
             for name, value in self._elements(one.parameter):
                 if name in one.state:  # what is new is what the optimizer begins with
                     _put_back(value, one.used, one.state[name])
-        self._watch()
 
     def _elements(self, parameter: nn.Parameter) -> Iterator[tuple[str, Tensor]]:
         """What the optimizer remembers of each element."""
@@ -183,8 +194,8 @@ def protect(optimizer: Optimizer, model: nn.Module) -> Protection:
         model: the supernet; a wrapper is looked through.
 
     Errors:
-        ConfigError: an optimizer with none of the model's parameters, or one whose steps cannot be taken apart: LBFGS, and,
-            at its first step, one that remembers rows, such as Adafactor.
+        ConfigError: an optimizer with none of the model's parameters, one that is protected already, or one whose steps
+            cannot be taken apart: LBFGS, and, at its first step, one that remembers rows, such as Adafactor.
 
     Example:
         >>> from mutorch import Mutator, searchable
@@ -214,7 +225,16 @@ def protect(optimizer: Optimizer, model: nn.Module) -> Protection:
             f"the optimizer has none of the parameters of this {type(model).__name__}; make it of model.parameters(), after "
             "searchable(...) and after the model is where it is trained"
         )
+    if any(protection.shares(ids) for protection in protections_of(optimizer)):
+        raise ConfigError(
+            "the optimizer is protected already, for parameters of this model; remove() that protection first"
+        )
     return Protection(optimizer, model)
+
+
+def protections_of(optimizer: Optimizer) -> list[Protection]:
+    """Those that have not been removed."""
+    return list(optimizer.__dict__.get(PROTECTIONS, ()))
 
 
 def _put_back(value: Tensor, used: Tensor, before: Tensor) -> None:
