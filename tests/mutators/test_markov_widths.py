@@ -11,7 +11,7 @@ from mutorch.errors import ChoiceError, ConfigError, InfeasibleBudgetError, Load
 from mutorch.mutables import OneShotMutableOP
 from mutorch.mutators import MarkovWidths
 from mutorch.ops import scaled_columns
-from mutorch.search import cost_loss, expected_cost, sample_widths
+from mutorch.search import cost_loss, expected_cost, expected_widths, sample_widths
 from mutorch.space import Ref, random_at
 from mutorch.training import markov_arch_step, markov_step, recalibrate_
 
@@ -210,9 +210,22 @@ def test_the_expected_cost_goes_to_its_target_and_samples_are_within_it():
     found = sample_widths(mutator, markov, table, budget, count=5)
     assert len({str(one) for one in found}) == len(found) == 5
     assert all(0.45 * largest <= table(one).macs <= 0.5 * largest for one in found)
-    logs = [float(markov.log_probability(one).detach()) for one in found]
-    assert logs == sorted(logs, reverse=True)
     assert sample_widths(mutator, markov, table, budget, count=5) == found
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
+def test_expected_widths_fill_the_budget_and_are_as_wide_as_expected_in_comparison(share):
+    _, mutator, markov = build(1)
+    table = CostTable.from_model(mutator, X[:1])
+    budget = Budget.parse({"macs": f"{share:.0%}"}, table)
+    found = expected_widths(mutator, markov, table, budget)
+    costs, largest = table(found), table(table.largest())
+    assert budget.allows(costs)
+    assert costs.macs > (share - 0.15) * largest.macs
+    for name in markov.names:
+        place = markov.choices[name].index(found[name])
+        if place + 1 < len(markov.choices[name]):
+            assert not budget.allows(table({**found, name: markov.choices[name][place + 1]}))
 
 
 def test_a_budget_that_no_sample_is_within_is_an_error():

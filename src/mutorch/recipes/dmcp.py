@@ -93,11 +93,23 @@ def _check(search: WidthSearching) -> None:
         whole(f"search: {name}", getattr(search, name))
     for name in ("min_share", "step"):
         share(f"search: {name}", getattr(search, name))
-    for name, low, high in (("start", 0, 1), ("cost_weight", 0, 1e9), ("loss_weight", 0, 1e9), ("lr", 0, 1e9)):
+    for name, low, high in (
+        ("start", 0, 1),
+        ("cost_weight", 0, 1e9),
+        ("loss_weight", 0, 1e9),
+        ("lr", 0, 1e9),
+        ("max_norm", 0, 1e9),
+    ):
         value = getattr(search, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < high:
             limits = "at least 0 and below 1" if high == 1 else "at least 0"
             raise ConfigError(f"search: {name} must be a number {limits}, got {value!r}")
+    if (
+        isinstance(search.cost_growth, bool)
+        or not isinstance(search.cost_growth, int | float)
+        or search.cost_growth < 1
+    ):
+        raise ConfigError(f"search: cost_growth must be a number of at least 1, got {search.cost_growth!r}")
     if search.cost_loss not in KINDS:
         raise ConfigError(f"search: no cost_loss {search.cost_loss!r}; {nearest(search.cost_loss, KINDS)}")
 

@@ -1,6 +1,8 @@
 """The search of DMCP: weights and probabilities of widths are trained in turn, then the best of some samples is taken."""
 
+import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from mutorch.cost import Budget, CostTable
 from mutorch.errors import ConfigError, InfeasibleBudgetError
 from mutorch.mutators import MarkovWidths, Mutator
-from mutorch.search import cost_loss, expected_cost, sample_widths
+from mutorch.search import cost_loss, expected_cost, expected_widths, sample_widths
 from mutorch.space import Architecture
 from mutorch.subnet import export
 from mutorch.training import markov_arch_step, markov_step, recalibrate_
@@ -24,6 +26,9 @@ from .progress import Progress
 from .prune import loss_of_labels
 from .settings import Training
 
+SLACK = 0.05
+"""How far below an upper bound, as a share of it, is as good as the bound."""
+
 
 @dataclass(frozen=True, slots=True)
 class WidthSearching:
@@ -32,19 +37,23 @@ class WidthSearching:
     Attributes:
         start: the share of the supernet's steps after which they are; before, all widths are trained alike.
         every: after how many steps of the weights there is one of the probabilities.
-        lr: of their SGD, falling to 0 by a cosine.
-        cost_weight: what the distance to the budget counts beside the loss of the task.
+        lr, max_norm: of their SGD, falling to a tenth by a cosine; and what the norm of their gradient is clipped to.
+        cost_weight: what the distance to the budget counts beside the loss of the task in the beginning.
+        cost_growth: what that is multiplied by after each step that leaves expected costs above the budget, and divided by
+            after each one that leaves them too far below, so that the budget is met whatever the loss of the task says.
         cost_loss: see `mutorch.search.cost_loss`.
         loss_weight: what labels count for the smaller subnets beside what the widest one says.
         min_share, step: the smallest share of its channels that a unit keeps, and the share of a group of channels.
-        candidates: how many samples within the budget are scored with the supernet's weights.
+        candidates: how many widths within the budget are scored with the supernet's weights: the expected ones, and samples.
         calibration: on how many batches each one's BatchNorm statistics are measured.
     """
 
     start: float = 0.3
     every: int = 1
     lr: float = 0.05
+    max_norm: float = 5.0
     cost_weight: float = 0.3
+    cost_growth: float = 1.1
     cost_loss: str = "log_l1"
     loss_weight: float = 1.0
     min_share: float = 0.1
@@ -75,7 +84,7 @@ class WidthSearch:
         self.markov = MarkovWidths(self.mutator)
         self.table = CostTable.from_model(self.mutator, data.example_inputs)
         self.budget = Budget.parse(budget, self.table)
-        if not any(high < float("inf") for _, high in self.budget.bounds.values()):
+        if not any(high < math.inf for _, high in self.budget.bounds.values()):
             raise ConfigError(f"dmcp needs a budget with an upper bound, got {self.budget}")
         self.passes, self._step = 0.0, 0
         self._batches = {split: Batches(data, split, training.batch_size, seed) for split in ("train", "val")}
@@ -83,8 +92,9 @@ class WidthSearch:
         self._optimizer, self._schedule = sgd(net, training.lr, training.weight_decay, training.steps)
         self._first = int(training.steps * options.start)
         self._arch = torch.optim.SGD(self.markov.parameters.values(), lr=options.lr)
+        self._cost_weight = options.cost_weight
         steps = max(1, (training.steps - self._first) // options.every)
-        self._arch_schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._arch, steps)
+        self._arch_schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._arch, steps, options.lr / 10)
 
     def train(self, *, checkpoint: Path | None = None, progress: Progress | None = None) -> None:
         """Train to the end, from where the checkpoint was left.
@@ -123,9 +133,11 @@ class WidthSearch:
         if self._step >= self._first and (self._step - self._first) % options.every == 0:
             self.mutator.set_choices(self.mutator.space.max)
             markov_arch_step(self.mutator, self.markov, self._loss("val"), cost=self._cost)
+            nn.utils.clip_grad_norm_(self.markov.parameters.values(), options.max_norm)
             self._arch.step()
             self._arch.zero_grad()
             self._arch_schedule.step()
+            self._balance()
             self.passes += 4 / 3  # the statistics of the widest, and its loss
         self._step += 1
         return loss
@@ -136,9 +148,10 @@ class WidthSearch:
         return ", ".join(f"{metric} {share:.1%}" for metric, share in shares.items())
 
     def best(self, progress: Progress | None = None) -> tuple[Architecture, float]:
-        """The sample within the budget whose validation loss is the smallest, and that loss.
+        """The candidate within the budget whose validation loss is the smallest, and that loss.
 
-        Samples are exported, with BatchNorm statistics of their own. Those are preferred that use 95% of the budget.
+        Candidates are the expected widths, and samples; those are preferred that use 95% of the budget. They are exported, with
+        BatchNorm statistics of their own.
 
         Errors:
             InfeasibleBudgetError: no sample is within the budget.
@@ -162,7 +175,8 @@ class WidthSearch:
         """All that the next step depends on."""
         parts: dict[str, Any] = {"net": self.net, "markov": self.markov, "optimizer": self._optimizer}
         parts |= {"schedule": self._schedule, "arch": self._arch, "arch_schedule": self._arch_schedule}
-        return {**{name: part.state_dict() for name, part in parts.items()}, "step": self._step, "passes": self.passes}
+        numbers = {"step": self._step, "passes": self.passes, "cost_weight": self._cost_weight}
+        return {**{name: part.state_dict() for name, part in parts.items()}, **numbers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
@@ -172,34 +186,48 @@ class WidthSearch:
         self._schedule.load_state_dict(state["schedule"])
         self._arch.load_state_dict(state["arch"])
         self._arch_schedule.load_state_dict(state["arch_schedule"])
-        self._step, self.passes = state["step"], state["passes"]
+        self._step, self.passes, self._cost_weight = state["step"], state["passes"], state["cost_weight"]
 
     def _share(self, metric: str) -> Tensor:
         return expected_cost(self.mutator, self.table, metric, markov=self.markov)
 
+    def _targets(self) -> dict[str, float]:
+        """The upper bounds, in shares of the largest cost."""
+        bounds = {metric: high for metric, (_, high) in self.budget.bounds.items() if math.isfinite(high)}
+        return {metric: high / self.table.reachable(metric)[1] for metric, high in bounds.items()}
+
     def _cost(self) -> Tensor:
-        losses = []
-        for metric, (_, high) in self.budget.bounds.items():
-            if high < float("inf"):
-                target = high / self.table.reachable(metric)[1]
-                losses.append(cost_loss(self._share(metric), target, self.options.cost_loss))
-        return self.options.cost_weight * torch.stack(losses).sum()
+        losses = [
+            cost_loss(self._share(m), target, self.options.cost_loss, slack=SLACK)
+            for m, target in self._targets().items()
+        ]
+        return self._cost_weight * torch.stack(losses).sum()
+
+    def _balance(self) -> None:
+        """Make the cost count more while the budget is not met, and less where it is met by far."""
+        with torch.no_grad():
+            ratios = [float(self._share(metric)) / target for metric, target in self._targets().items()]
+        if max(ratios) > 1:
+            self._cost_weight *= self.options.cost_growth
+        elif max(ratios) < 1 - SLACK:
+            self._cost_weight /= self.options.cost_growth
 
     def _candidates(self) -> list[Architecture]:
         bounds = self.budget.bounds
         near = Budget(
             {
-                metric: (max(low, 0.95 * high) if high < float("inf") else low, high)
+                metric: (max(low, (1 - SLACK) * high) if high < math.inf else low, high)
                 for metric, (low, high) in bounds.items()
             }
         )
         self.mutator.set_choices(self.mutator.space.max)
+        parts = self.mutator, self.markov, self.table
+        first = expected_widths(*parts, self.budget)
         options: dict[str, Any] = {"count": self.options.candidates, "seed": self.seed}
-        found = sample_widths(self.mutator, self.markov, self.table, self.budget, **options)
-        try:
-            return sample_widths(self.mutator, self.markov, self.table, near, **options)
-        except InfeasibleBudgetError:
-            return found
+        found = sample_widths(*parts, self.budget, **options)
+        with suppress(InfeasibleBudgetError):
+            found = sample_widths(*parts, near, **options)
+        return [first, *(one for one in found if one != first)][: self.options.candidates]
 
     def _calibration(self) -> list[tuple[Tensor, Tensor]]:
         batches = Batches(self.data, "train", self.training.batch_size, self.seed)

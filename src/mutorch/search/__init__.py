@@ -8,6 +8,7 @@ from .greedy_slim import Slimmed as Slimmed
 from .greedy_slim import greedy_slim as greedy_slim
 from .history import History as History
 from .history import Trial as Trial
+from .sample_widths import expected_widths as expected_widths
 from .sample_widths import sample_widths as sample_widths
 from .search import search as search
 from .strategies import Evolution as Evolution
