@@ -158,6 +158,25 @@ def test_the_score_after_every_round_is_kept(model, batches):
     assert found == sorted(found, reverse=True)
 
 
+def test_a_round_that_leaves_too_little_is_undone_and_the_last(model, batches):
+    def shrunk(min_score):
+        gradual = Gradual(4, 1, "linear", min_score=min_score)
+        options = {"gradual": gradual, "finetune": Finetune(steps=1), "divisor": 1, "evaluate": macs}
+        return shrink(model, {"macs": "50%"}, batches, nn.CrossEntropyLoss(), **options)
+
+    whole = macs(model)
+    small = shrunk(0.65 * whole)
+    assert small.stopped.startswith("round 3 of 4 scored")
+    assert f"stopped: {small.stopped}" in str(small)
+    assert small.scores["round 3"] < 0.65 * whole <= macs(small.model) == small.scores["round 2"]
+    assert macs(mutorch.export(small.net, small.architecture)) == macs(small.model)
+    assert shrunk(0.1 * whole).stopped == ""
+    with pytest.raises(InfeasibleBudgetError, match="round 1 of 4 scored .*, below min_score"):
+        shrunk(whole)
+    with pytest.raises(ConfigError, match="min_score needs evaluate"):
+        shrink(model, {"macs": "50%"}, batches, nn.CrossEntropyLoss(), gradual=Gradual(min_score=1.0))
+
+
 def test_the_least_important_channels_go_first_while_the_model_trains(model, batches):
     """Channels that nothing after them uses have no gradient, and are the first that go."""
     with torch.no_grad():

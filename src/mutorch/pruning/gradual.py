@@ -9,7 +9,7 @@ from torch import nn
 
 from mutorch.channels.widths import widths
 from mutorch.cost import Budget
-from mutorch.errors import ConfigError, nearest
+from mutorch.errors import ConfigError, InfeasibleBudgetError, nearest
 from mutorch.mutators import Mutator
 from mutorch.space import Architecture
 from mutorch.subnet import export
@@ -35,6 +35,8 @@ class Gradual:
         schedule: `"linear"` cuts as much in every round; `"cubic"` most at first, when there is most to spare (Zhu and
             Gupta, arXiv 1710.01878).
         lr: the learning rate between cuts, which stays; that of `finetune` unless given.
+        min_score: where `evaluate` gives less after the training that follows a cut, that cut is undone and no other made:
+            the result is then above the budget, and says so. Needs `evaluate`, for which higher is better.
 
     Example:
         >>> [round(share, 3) for share in Gradual(rounds=4, schedule="cubic").shares]
@@ -45,6 +47,7 @@ class Gradual:
     steps_between: int = 100
     schedule: Schedule = "cubic"
     lr: float | None = None
+    min_score: float | None = None
 
     def __post_init__(self) -> None:
         check_schedule(
@@ -83,12 +86,19 @@ def in_rounds(
     """The model after all cuts, not yet recalibrated, its architecture, and how many steps it was trained between them.
 
     Each round makes what is left searchable anew, so that any ranking sees a model that is whole.
+
+    Errors:
+        ConfigError: `min_score` without `evaluate`.
+        InfeasibleBudgetError: the first cut leaves less than `min_score`.
     """
+    if settings.min_score is not None and run.evaluate is None:
+        raise ConfigError("gradual: min_score needs evaluate, a function that gives a model's score")
     between = replace(run.finetune, steps=settings.steps_between, epochs=None)
     lr = run.finetune.lr if settings.lr is None else settings.lr
     left: Architecture = {name: choices[-1] for name, choices in prices.widths.items()}
     small, trained = run.original, 0
     for number, share in enumerate(settings.shares, start=1):
+        before = small, dict(left)
         now = partway(prices, bounds, share)
         if number == 1 or any(prices.widths[name][0] < width for name, width in left.items()):
             small = _cut(run, net if number == 1 else None, small, prices, now, share, left)
@@ -97,8 +107,23 @@ def in_rounds(
             stage = f"training after round {number}"
             trained += run.train_(small, between, stage, seed=run.seed + number, constant_lr=lr)
             run.score(f"round {number}", small)
-    prices.check(bounds, left)
+            if settings.min_score is not None and not run.scores[f"round {number}"] >= settings.min_score:
+                small, left = _undone(run, number, settings, *before)
+                break
+    else:
+        prices.check(bounds, left)
     return _of_original(net, small, left), left, trained
+
+
+def _undone(
+    run: Run, number: int, settings: Gradual, small: nn.Module, left: Architecture
+) -> tuple[nn.Module, Architecture]:
+    """What was before a round that left too little, and a note of it."""
+    low = f"round {number} of {settings.rounds} scored {run.scores[f'round {number}']:.4g}"
+    if number == 1:
+        raise InfeasibleBudgetError(f"{low}, below min_score {settings.min_score:.4g}; give more rounds, or more steps")
+    run.stopped = f"{low}, below {settings.min_score:.4g}, and was undone: the budget is not met"
+    return small, left
 
 
 def _cut(

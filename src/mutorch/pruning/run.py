@@ -32,6 +32,7 @@ class Run:
         searchable: the model given, searchable in the widths given, within what the user lets change.
         scores: stage to what `evaluate` gave.
         passes: what was computed.
+        stopped: why the budget is not met; empty where it is.
     """
 
     original: nn.Module
@@ -49,6 +50,7 @@ class Run:
     searchable: Callable[[nn.Module, Sequence[Widths]], nn.Module]
     passes: Passes
     scores: dict[str, float] = field(default_factory=dict)
+    stopped: str = ""
 
     def score(self, stage: str, model: nn.Module) -> None:
         """Let the user's function score a model."""

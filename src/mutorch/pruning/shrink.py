@@ -40,7 +40,7 @@ class Shrunk:
     Attributes:
         model: the smaller model, plain.
         comparison: costs and measured latency of the original and the smaller model.
-        budget: the bounds that were kept.
+        budget: the bounds that were kept, unless it `stopped`.
         architecture: unit to the number of its channels that are left.
         net: the searchable model, ranked. In one cut it has the original's weights, and `export(net, architecture)` is
             what `model` was before it was recalibrated and finetuned; `OneByOne` trained it, and the same holds; after
@@ -50,6 +50,7 @@ class Shrunk:
         steps: how many steps it was trained.
         passes: what all of it computed, in forwards and backwards of a batch: training, with a third for each forward of
             the teacher, ranking, and a third for each batch of recalibration. Whatever `evaluate` runs is not in it.
+        stopped: why the budget is not met, where `Gradual(min_score=...)` ended it; else empty.
     """
 
     model: nn.Module
@@ -60,6 +61,7 @@ class Shrunk:
     scores: Mapping[str, float]
     steps: int
     passes: float
+    stopped: str = ""
 
     def __str__(self) -> str:
         table = [line for line in str(self.comparison).splitlines() if not line.startswith("outputs differ")]
@@ -67,6 +69,7 @@ class Shrunk:
         lines = [f"budget: {self.budget}", header, *table[1:]]
         if self.scores:
             lines.append("score: " + ", ".join(f"{name} {score:.4g}" for name, score in self.scores.items()))
+        lines += [f"stopped: {self.stopped}"] if self.stopped else []
         lines.append(f"trained for {self.steps} steps; {self.passes:.0f} passes in all")
         return "\n".join(lines)
 
@@ -181,7 +184,17 @@ def shrink(
     small.train(model.training)
     whole = {**Mutator(net).space.default, **architecture}
     comparison = compare(model, small, inputs)
-    return Shrunk(small, comparison, str(bounds), whole, net, run.scores, steps + finetuned, run.passes.total)
+    return Shrunk(
+        model=small,
+        comparison=comparison,
+        budget=str(bounds),
+        architecture=whole,
+        net=net,
+        scores=run.scores,
+        steps=steps + finetuned,
+        passes=run.passes.total,
+        stopped=run.stopped,
+    )
 
 
 Way = Callable[[Run, nn.Module, Prices, Budget], tuple[nn.Module, Architecture, int]]
