@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from mutorch import Mutator, export, load, save, searchable
+from mutorch import CostTable, Mutator, count, export, load, save, searchable
 from mutorch.channels.searchable import SEARCH
 from mutorch.errors import ChoiceError
-from mutorch.mutables import DerivedMutable, MutableValue, OneShotMutableOP, OneShotMutableValue, ValueChoice
+from mutorch.mutables import DerivedMutable, MutableValue, OneShotMutableOP, OneShotMutableValue, Require, ValueChoice
 from mutorch.ops import layer, set_execution_
 from mutorch.ops.dynamic import STATE, cut
 from mutorch.space import random_at
@@ -367,7 +367,31 @@ def test_choices_that_build_nothing_are_named_with_the_cause():
         ChoiceError,
         match=r"MultiheadAttention\(16, 3\) cannot be built: .*divisible by num_heads; .*num_heads=ValueChoice",
     ):
-        layer(nn.MultiheadAttention, 16, ValueChoice([2, 3]))
+        Mutator(nn.Sequential(layer(nn.MultiheadAttention, 16, ValueChoice([2, 3]))))
+
+
+def test_choices_that_build_nothing_may_be_ruled_out():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.width, self.heads = ValueChoice([12, 24, 32]), ValueChoice([3, 8])
+            self.embed = layer(nn.Linear, 4, self.width)
+            self.attention = layer(nn.MultiheadAttention, self.width, self.heads, batch_first=True)
+            self.rule = Require((self.width % self.heads).eq(0))
+
+        def forward(self, x):
+            x = self.embed(x)
+            return self.attention(x, x, x, need_weights=False)[0].mean(-1)
+
+    net, x = Attention().eval(), torch.ones(2, 3, 4)
+    mutator = Mutator(net)
+    assert mutator.space.size == 4
+    table = CostTable.from_model(mutator, x)
+    for architecture in mutator.space.grid():
+        mutator.set_choices(architecture)
+        exported = export(net)
+        assert torch.equal(exported(x), net(x))
+        assert table(architecture).params == count(exported, x).params
 
 
 def test_of_many_combinations_the_wrong_ones_are_named_when_they_are_made():

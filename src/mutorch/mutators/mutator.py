@@ -15,6 +15,7 @@ from mutorch.space import Architecture, Choice, RandomSource, SearchSpace, as_ra
 from mutorch.space.decision import key, plain
 
 from .arch_params import ArchParams, NoArchParamsError
+from .buildable import check_buildable
 from .groups import CustomGroups, group, tell_paths
 from .most_probable import most_probable
 from .requirements import Rule, as_constraint
@@ -85,6 +86,7 @@ class Mutator:
                 if not (isinstance(mutable, Chooser) and mutable.is_masked):  # which is decided
                     mutable.assign(decision.canonical(current) if decision.allows(current) else decision.default)
         self._obey()
+        check_buildable(model, self._space, {id(m): name for name, members in self._groups.items() for m in members})
 
     def require(self, rule: Rule) -> None:
         """Add a constraint to the space. Where the current choices break it, the default architecture becomes current.

@@ -38,8 +38,9 @@ def layer(cls: Callable[..., nn.Module], /, *args: Any, **kwargs: Any) -> Any:
         args, kwargs: what it is built with; mutables, and expressions of them, also inside tuples, lists and dicts.
 
     Errors:
-        ChoiceError: choices that `cls` cannot be built from, or whose layers are no parts of one: named with the arguments
-            and the cause, here for up to 64 combinations, else when they are made.
+        ChoiceError: arguments that `cls` cannot be built from at any choice, or whose layers are no parts of one. Choices
+            that build nothing are an error of the `Mutator` of the model, unless a `Require` rules them out: with the arguments
+            and the cause.
 
     Example:
         >>> from mutorch.mutables import ValueChoice

@@ -18,7 +18,7 @@ from .arguments import Arguments
 from .blueprint import Blueprint, Part, blueprint_of, differing, holds_module, positions
 
 EAGER = 64
-"""Combinations of choices up to which one that builds nothing is an error at once."""
+"""Combinations of choices up to which all that build nothing are known beforehand."""
 KNOWN = 1024
 """Combinations of choices that are looked at beforehand."""
 
@@ -30,6 +30,7 @@ class Twins:
         whole: the largest layer.
         attributes: by path, the attributes that choices change.
         dims: by path and tensor, the dimensions that choices change; `None` where some do without the tensor.
+        faults: choices of the arguments' sources that are known to build nothing, and why.
     """
 
     def __init__(self, cls: Any, arguments: Arguments) -> None:
@@ -38,6 +39,7 @@ class Twins:
         self.whole: Blueprint = {}
         self.attributes: dict[str, set[str]] = {}
         self.dims: dict[str, dict[str, tuple[int, ...] | None]] = {}
+        self.faults: list[tuple[tuple[Any, ...], str]] = []
         self._known: dict[tuple[Any, ...], Blueprint] = {}
         self._built: dict[str, Blueprint] = {}
         self._now, self._current = -1, self.whole
@@ -70,6 +72,9 @@ class Twins:
             self._compare(one)
         for one in known:
             self._check(one)
+        if self.faults:  # whatever is read of the layer then tells them
+            for path, part in self.whole.items():
+                self.attributes[path].update(part.attributes)
         return largest
 
     # ---- what there is -----------------------------------------------------------------------------------------------
@@ -84,9 +89,9 @@ class Twins:
             try:
                 return self._at_choices()
             except ChoiceError as error:
-                if few:
-                    raise
                 errors.append(error)
+                if few:
+                    self.faults.append((tuple(source.current_choice for source in sources), str(error)))
                 return None
 
         found = at_all_choices(sources, build, limit=KNOWN)
@@ -226,6 +231,7 @@ class Twins:
         copied = Twins(self.cls, copy.deepcopy(self.arguments, memo))
         memo[id(self)] = copied
         copied.whole, copied.attributes, copied.dims = self.whole, self.attributes, self.dims
+        copied.faults = self.faults
         copied._known, copied._built = dict(self._known), dict(self._built)
         return copied
 
