@@ -29,8 +29,9 @@ def check_buildable(model: nn.Module, space: SearchSpace, names: Mapping[int, st
         for choices, cause in twins.faults:
             fixed = {name: choice for name, choice in zip(decisions, choices, strict=True) if name is not None}
             if _is_allowed(space, fixed):
+                where = f"{path!r}: " if path else ""
                 raise ChoiceError(
-                    f"{path or type(model).__name__!r}: {cause}, and the space has architectures with {fixed}; rule them out "
+                    f"{where}{cause}, and the space has architectures with {fixed}; rule them out "
                     "with a Require"
                 )
 
