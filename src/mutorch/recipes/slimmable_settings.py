@@ -177,9 +177,9 @@ def _check(settings: SlimmableSettings) -> None:
         raise ConfigError(f"'phases' are of the recipe ofa; this one is {recipe}")
     if isinstance(settings.num_random, bool) or not isinstance(settings.num_random, int) or settings.num_random < 0:
         raise ConfigError(f"num_random must be a whole number of at least 0, got {settings.num_random!r}")
-    for key in ("distill", "protect"):
-        if not isinstance(getattr(settings, key), bool | None):
-            raise ConfigError(f"{key} must be true or false, got {getattr(settings, key)!r}")
+    for key, value in (("distill", settings.is_distilled), ("protect", settings.protect)):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{key} must be true or false, got {value!r}")
     weight = settings.label_weight
     if isinstance(settings.loss_weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
         raise ConfigError(f"loss_weight must be a number of at least 0, got {settings.loss_weight!r}")
