@@ -70,8 +70,7 @@ class FuseConv2d(DynamicConv2d):
         weight = self._parameters["weight"]
         assert weight is not None
         filters = weight.detach().flatten(1)
-        distance = torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist")
-        alike = torch.softmax(-distance / tau, dim=1)
+        alike = torch.softmax(-_distances(filters) / tau, dim=1)
         logs = torch.log(alike + 1e-7)
         return alike, (alike * (logs - logs.mean(dim=1))).sum(dim=1) / len(filters)
 
@@ -90,6 +89,15 @@ class FuseConv2d(DynamicConv2d):
 
     def extras(self) -> tuple[str, ...]:
         return (*super().extras(), "fusion")
+
+
+def _distances(filters: Tensor) -> Tensor:
+    """The Euclidean distances of all pairs of rows, by one matrix product: in double precision, which leaves enough of them."""
+    rows = filters.double() if filters.device.type != "mps" else filters
+    product = rows @ rows.T
+    squares = product.diagonal()
+    squared = squares[:, None] + squares[None] - 2 * product
+    return squared.clamp(min=0).sqrt().fill_diagonal_(0).to(filters.dtype)
 
 
 class _Fused:
