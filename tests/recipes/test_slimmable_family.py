@@ -10,7 +10,7 @@ from torch import nn
 import mutorch
 from mutorch.cost import count
 from mutorch.errors import ConfigError, InfeasibleBudgetError, LoadError, ResumeError, SpaceError
-from mutorch.models import SearchableMobileNetV2
+from mutorch.models import AttentiveMobileNetV3, LinearClsHead, SearchableImageClassifier, SearchableMobileNetV2
 from mutorch.mutables import OneShotMutableOP
 from mutorch.mutators import Mutator
 from mutorch.recipes import SlimmableSettings, SlimRun, at_share, slimmable, slimmable_net, uniform_paths
@@ -172,6 +172,45 @@ def test_depths_are_searched_where_rules_say_so(tmp_path, monkeypatch):
     budgets = [{"macs": "70%"}, {"macs": "40%"}]
     made = slimmable(settings("autoslim", model={"type": "Deep"}, rules=[{"depth": "1"}], budgets=budgets), tmp_path)
     assert [row.architecture for row in made.rows] == [{"1.depth": 3}, {"1.depth": 2}, {"1.depth": 1}]
+
+
+class ElasticNet(nn.Module):
+    """A tiny MobileNetV3 of elastic kernels, depths, expansions and widths, at an elastic resolution."""
+
+    def __init__(self):
+        super().__init__()
+        ranges = {
+            "kernel_size": [[3, 5, 2]],
+            "num_blocks": [[1, 2, 1]],
+            "expand_ratio": [[1, 2, 1], [2, 2, 1]],
+            "num_out_channels": [[8, 8, 8], [8, 16, 8], [16, 16, 8]],
+        }
+        sizes = {"type": "OneShotMutableValue", "value_list": [[8, 8], [10, 10]]}
+        self.net = SearchableImageClassifier(
+            AttentiveMobileNetV3(ranges, stride_list=[2], with_se_list=[False], out_indices=(1,)),
+            LinearClsHead(num_classes=10, in_channels=16),
+            input_resizer_cfg={"input_resizer": {"type": "DynamicInputResizer"}, "mutable_shape": sizes},
+        )
+
+    def forward(self, x):
+        return self.net(x.expand(-1, 3, -1, -1))
+
+
+@pytest.mark.parametrize("recipe", ["autoslim", "bignas", "ofa"])
+def test_kernels_depths_widths_and_resolutions_are_searched_together(tmp_path, monkeypatch, recipe):
+    monkeypatch.setitem(MODELS._registered, "ElasticNet", ElasticNet)
+    options = {"model": {"type": "ElasticNet"}, "budgets": [{"macs": "50%"}], "supernet": {"steps": 7}}
+    made = slimmable(settings(recipe, **options), tmp_path)
+    names = made.mutator.space.names
+    assert "input_shape" in names
+    assert {name.rpartition(".")[2] for name in names} == {
+        "input_shape", "depth", "kernel_size", "expand_ratio", "out_channels"
+    }  # fmt: skip
+    assert made.rows[0].architecture["input_shape"] == [10, 10]
+    assert made.rows[1].macs <= 0.5 * made.rows[0].macs
+    small = mutorch.load(tmp_path / made.rows[1].file, ElasticNet)
+    x = torch.randn(2, 1, 10, 10, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(small.eval()(x), made.models[1].eval()(x))
 
 
 # ---- settings --------------------------------------------------------------------------------------------------------
