@@ -79,6 +79,7 @@ class FactorsBuilder:
         self._shapes: dict[str, dict[int, int]] = {}
         self._first_alike: dict[str, dict[int, int]] = {}
         self._seen: dict[tuple[tuple[str, int], ...], Observation] = {}
+        self._shown: dict[frozenset[tuple[str, int]], Observation] = {}  # by decisions moved, and held at the base
 
     def build(self, num_checks: int) -> dict[str, Factors]:
         """Factors of `flops`, `activation_bytes`, `params` and `bytes`."""
@@ -90,6 +91,7 @@ class FactorsBuilder:
         for codes in self._revealing(samples) * 2:  # what one shows may concern those before it
             self._refine(codes)
         params, size = self._stored()
+        self._observe_together()
         factors = {field: self._executed(field) for field in ("flops", "activation_bytes")}
         self._check(factors, samples)
         return {**factors, "params": params, "bytes": size}
@@ -106,8 +108,8 @@ class FactorsBuilder:
 
     def observe(self, moved: Moved) -> Observation:
         """The costs with some decisions moved away from the base."""
-        away = {name: self._alike(name, code) for name, code in moved.items() if self._is_away(name, code)}
-        assignment = tuple(sorted(away.items()))
+        assignment = self._assignment(moved)
+        away = dict(assignment)
         if assignment not in self._seen:
             if len(self._seen) >= self.max_observations:
                 raise self._too_many(away, f"more than {self.max_observations} forwards")
@@ -120,6 +122,11 @@ class FactorsBuilder:
             self._seen[assignment] = observation
             self._learn(observation)
         return self._seen[assignment]
+
+    def _assignment(self, moved: Moved) -> tuple[tuple[str, int], ...]:
+        """What of these moves leads away from the base."""
+        away = {name: self._alike(name, code) for name, code in moved.items() if self._is_away(name, code)}
+        return tuple(sorted(away.items()))
 
     def _observe_at(self, architecture: Architecture, away: Moved) -> Observation:
         self.mutator.set_choices(architecture, obey=False)
@@ -273,23 +280,63 @@ class FactorsBuilder:
     def _executed(self, field: str) -> Factors:
         """The costs of what runs: each operation's context, times a table over the decisions that it depends on."""
         tables: Tables = {}
-        grouped: dict[tuple[Context, tuple[str, ...]], list[Key]] = defaultdict(list)
-        for key in _keys(*self._seen.values()):
-            depends = tuple(sorted(self.depends[key], key=self.index.__getitem__))
-            grouped[key[0], depends].append(key)
-        for (context, names), members in grouped.items():
-            alike = [[self._alike(name, code) for code in range(self.counts[self.index[name]])] for name in names]
-            needed = math.prod(len(set(codes)) for codes in alike)
-            if needed > self.max_observations:
-                raise self._too_many(names, f"{needed} forwards")
+        for (context, names), members in self._grouped().items():
+            alike = self._choices_apart(names)
             moved = tuple(self.index[name] for name in names)
             total = Amount({})
             for codes in itertools.product(*map(dict.fromkeys, alike)):
-                seen: Counter[Key] = getattr(self.observe(dict(zip(names, codes, strict=True))), field)
+                seen: Counter[Key] = getattr(self._showing(dict(zip(names, codes, strict=True))), field)
                 cost = Amount.of(sum(seen[key] for key in members))
                 total += cost * Amount({moved: _where(alike, codes)}) if moved else cost
             self._add(tables, [context], total)
         return Factors(self.counts, tables)
+
+    def _grouped(self) -> dict[tuple[Context, tuple[str, ...]], list[Key]]:
+        """The operations, by context and by the decisions that they depend on."""
+        grouped: dict[tuple[Context, tuple[str, ...]], list[Key]] = defaultdict(list)
+        for key in _keys(*self._seen.values()):
+            depends = tuple(sorted(self.depends[key], key=self.index.__getitem__))
+            grouped[key[0], depends].append(key)
+        return grouped
+
+    def _choices_apart(self, names: Sequence[str]) -> list[list[int]]:
+        """For each choice of some decisions, the one to run in its place."""
+        alike = [[self._alike(name, code) for code in range(self.counts[self.index[name]])] for name in names]
+        needed = math.prod(len(set(codes)) for codes in alike)
+        if needed > self.max_observations:
+            raise self._too_many(names, f"{needed} forwards")
+        return alike
+
+    def _observe_together(self) -> None:
+        """Run what operations in different parts of the model need in the same forwards.
+
+        An operation costs the same wherever decisions that it does not depend on are. A width that is cut, and what
+        constraints may rule out, run alone.
+        """
+        if self.space.constraints:
+            return
+        widths = {self.space.names[number] for number in self.widths}
+        waiting: dict[frozenset[tuple[str, int]], dict[str, int]] = {}
+        for names in {names for _, names in self._grouped() if widths.isdisjoint(names)}:
+            for codes in itertools.product(*map(dict.fromkeys, self._choices_apart(names))):
+                moved = dict(zip(names, codes, strict=True))
+                if self._assignment(moved) not in self._seen:
+                    waiting[frozenset(moved.items())] = moved
+        plans: list[dict[str, int]] = []
+        planned: list[tuple[frozenset[tuple[str, int]], dict[str, int]]] = []
+        for held, moved in sorted(waiting.items(), key=lambda item: (-len(item[1]), sorted(item[1].items()))):
+            fits = (plan for plan in plans if all(plan.get(name, code) == code for name, code in held))
+            plan = next(fits, None)
+            if plan is None:
+                plans.append(plan := {})
+            plan.update(moved)
+            planned.append((held, plan))
+        self._shown = {held: self.observe(plan) for held, plan in planned}
+
+    def _showing(self, moved: Moved) -> Observation:
+        """A forward with some decisions as asked, moved or at the base; others may be anywhere."""
+        shown = self._shown.get(frozenset(moved.items()))
+        return self.observe(moved) if shown is None else shown
 
     # ---- what is stored ------------------------------------------------------------------------------------------
 
