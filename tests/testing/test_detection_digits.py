@@ -44,7 +44,7 @@ def test_boxes_lie_in_the_image_and_hold_its_ink():
         for x1, y1, x2, y2 in target["boxes"].int().tolist():
             assert 0 <= x1 < x2 <= 40
             assert 0 <= y1 < y2 <= 40
-            assert 7 <= max(x2 - x1, y2 - y1) <= 18
+            assert 10 <= max(x2 - x1, y2 - y1) <= 20
             assert image[0, y1:y2, x1:x2].max() > 0.35
             outside[y1:y2, x1:x2] = 0
         assert outside.abs().max() == 0
@@ -64,7 +64,7 @@ def test_a_split_smaller_than_a_batch_is_one_batch(data):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": 16}, "at least 20 pixels, for digits of up to 18, got 16"),
+        ({"size": 16}, "at least 20 pixels, the largest digit's, got 16"),
         ({"max_digits": 0}, "max_digits must be at least 1, got 0"),
         ({"counts": {"valid": 3}}, "no split 'valid'"),
         ({"counts": {"val": 0}}, r"counts\['val'\] is 0"),

@@ -18,6 +18,8 @@ from .digits import SPLITS, ClutteredDigits
 COUNTS = {"train": 2000, "val": 400, "test": 600}
 INK = 0.35
 """What is darker than this in a digit's image belongs to it, and not to its noise."""
+SIDES = (10, 20)
+"""How long the longer side of a digit may be, in pixels."""
 MAX_OVERLAP = 0.05
 ATTEMPTS = 20
 
@@ -28,13 +30,13 @@ Target = dict[str, Tensor]
 class DetectionDigits:
     """Images (1, size, size) with one to `max_digits` digits, their boxes and labels, the same for the same arguments.
 
-    The images of `ClutteredDigits`, cut to their ink, scaled so that the longer side has 8 to 18 pixels, and put at
+    The images of `ClutteredDigits`, cut to their ink, scaled so that the longer side has 10 to 20 pixels, and put at
     random places where they overlap by at most 0.05 (intersection over union); then noise over all. Where no room is found for a
     digit in 20 attempts the image has fewer. The digits of a split are those of that split of `ClutteredDigits`, so no source
     image is in two.
 
     Args:
-        size: of an image in pixels, at least 20.
+        size: of an image in pixels, at least 20, which the largest digit has.
         counts: how many images the splits have; 2000, 400 and 600 of `"train"`, `"val"`, `"test"` unless given.
         max_digits: in an image.
         noise: its deviation; digits are at most 1.
@@ -60,7 +62,7 @@ class DetectionDigits:
         size: int = 40,
         counts: Mapping[str, int] | None = None,
         max_digits: int = 3,
-        noise: float = 0.15,
+        noise: float = 0.1,
         seed: int = 0,
     ) -> None:
         counts = {**COUNTS, **(counts or {})}
@@ -69,8 +71,8 @@ class DetectionDigits:
                 raise ConfigError(f"no split {split!r}; {nearest(split, SPLITS)}")
             if count < 1:
                 raise ConfigError(f"a split needs an image at least; counts[{split!r}] is {count}")
-        if size < 20:
-            raise ConfigError(f"size must be at least 20 pixels, for digits of up to 18, got {size}")
+        if size < SIDES[1]:
+            raise ConfigError(f"size must be at least {SIDES[1]} pixels, the largest digit's, got {size}")
         if max_digits < 1:
             raise ConfigError(f"max_digits must be at least 1, got {max_digits}")
         digits = ClutteredDigits()
@@ -133,7 +135,7 @@ def _drawn(
         found: list[int] = []
         for _ in range(rng.randint(1, max_digits)):
             which = rng.randrange(len(digits))
-            patch = _scaled(digits[which, 0], rng.uniform(8, 18))
+            patch = _scaled(digits[which, 0], rng.uniform(*SIDES))
             box = _free_place(patch, size, boxes, rng)
             if box is not None:
                 x1, y1, x2, y2 = box.int().tolist()
