@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mutorch.errors import ConfigError
 from mutorch.utils import mean_average_precision
+from mutorch.utils.boxes import overlap
 
 BOX, FAR = [0.0, 0, 10, 10], [20.0, 20, 30, 30]
 
@@ -85,6 +88,43 @@ def test_the_order_of_predictions_and_boxes_says_nothing_only_scores_do():
     assert 0 < one < 1
     turned = [{name: part.flip(0) for name, part in image.items()} for image in targets]
     assert mean_average_precision([predicted(*reversed(rows)), predicted()], turned) == one
+
+
+def slow_average_precision(predictions, targets, label, enough):
+    """Of one class at one overlap, as COCO describes it, one prediction after the other."""
+    count = sum(int((image["labels"] == label).sum()) for image in targets)
+    free = [[box for box, kind in zip(t["boxes"], t["labels"], strict=True) if kind == label] for t in targets]
+    found = [
+        (-float(score), number, box)
+        for number, p in enumerate(predictions)
+        for box, score, kind in zip(p["boxes"], p["scores"], p["labels"], strict=True)
+        if kind == label
+    ]
+    points, right = [], 0
+    for rank, (_, number, box) in enumerate(sorted(found, key=lambda entry: entry[0]), start=1):
+        overlaps = [float(overlap(box, other)) for other in free[number]]
+        if overlaps and max(overlaps) >= enough:
+            del free[number][overlaps.index(max(overlaps))]
+            right += 1
+        points.append((right / count, right / rank))
+    return sum(max((p for r, p in points if r >= at / 100 - 1e-9), default=0) for at in range(101)) / 101
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.3, 0.5, 0.75]))
+@settings(max_examples=20)
+def test_random_boxes_score_what_going_through_them_one_by_one_scores(seed, enough):
+    generator = torch.Generator().manual_seed(seed)
+
+    def image(count):
+        corners = torch.randint(0, 6, (count, 2), generator=generator)
+        boxes = torch.cat([corners, corners + torch.randint(3, 9, (count, 2), generator=generator)], 1).float()
+        labels = torch.randint(0, 3, (count,), generator=generator)
+        return {"boxes": boxes, "labels": labels, "scores": torch.rand(count, generator=generator)}
+
+    targets, predictions = [image(4) for _ in range(3)], [image(8) for _ in range(3)]
+    labels = {int(label) for t in targets for label in t["labels"]}
+    expected = [slow_average_precision(predictions, targets, label, enough) for label in labels]
+    assert mean_average_precision(predictions, targets, iou=enough) == pytest.approx(sum(expected) / len(expected))
 
 
 @pytest.mark.parametrize(

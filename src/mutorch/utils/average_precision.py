@@ -43,8 +43,8 @@ def mean_average_precision(
         raise ConfigError(
             f"there are {len(predictions)} predictions and {len(targets)} targets; give one each for each image"
         )
-    boxes, labels = padded(targets)
-    found, found_labels, scores = padded(predictions, ("boxes", "labels", "scores"))
+    boxes, labels = (part.cpu() for part in padded(targets))
+    found, found_labels, scores = (part.cpu() for part in padded(predictions, ("boxes", "labels", "scores")))
     classes = torch.unique(labels[labels >= 0])
     if not len(classes):
         raise ConfigError("the targets have no box; a mean average precision says nothing without one")
