@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import (
+    channel_methods,
     channels,
     choices,
     differentiable,
@@ -25,6 +26,7 @@ SUITES = {
     "speed": speed.run,
     "search_quality": search_quality.run,
     "channels": channels.run,
+    "channel_methods": channel_methods.run,
     "choices": choices.run,
     "pruning_quality": pruning_quality.run,
     "pruned_latency": pruned_latency.run,
