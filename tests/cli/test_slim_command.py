@@ -66,6 +66,11 @@ def test_every_recipe_of_the_family_gives_a_subnet_for_each_budget(tmp_path, rec
         assert sum(parameter.numel() for parameter in small.parameters()) == row["params"]
 
 
+def test_accuracy_after_finetuning_is_shown_where_there_was_some(tmp_path):
+    assert "finetuned" not in run("slim", write(tmp_path, "us-net"))
+    assert "finetuned" in run("slim", write(tmp_path, "us-net", CONFIG + "finetune: {steps: 2}\n"))
+
+
 def test_other_budgets_take_the_network_that_was_trained(tmp_path):
     run("slim", write(tmp_path))
     trained = (tmp_path / "run" / "supernet.ckpt").read_bytes()

@@ -188,7 +188,7 @@ def slim(config: ConfigFile, output: Output = None) -> None:
     """Train one network of many sizes and take home a plain model for each budget, without training each alone.
 
     The config says which way: `recipe: slimmable`, `us-net`, `autoslim`, `bignas` or `ofa`. The same line goes on where it was
-    stopped; other budgets are met with the network that was trained.
+    stopped; other budgets are met with the network that was trained, unless it is slimmable, which is made for its budgets.
     """
     content, folder = _content(config, output, *SLIMMABLE)
     with Bars(console) as bars:
@@ -198,7 +198,8 @@ def slim(config: ConfigFile, output: Output = None) -> None:
         _say("saved", f"{folder / row.file}  {json.dumps(row.architecture)}")
     console.print("\nnext:")
     _line(f"mutorch.load('{folder / result.rows[-1].file}', build)  # in Python: build makes the original")
-    _line(f"mutorch slim {config}  # with other budgets: the network stays as it was trained")
+    if result.recipe != "slimmable":
+        _line(f"mutorch slim {config}  # with other budgets in it: the network stays as it was trained")
 
 
 @app.command()

@@ -97,13 +97,14 @@ def slim_table(result: Slim) -> Table:
     table = Table(
         title=f"{result.recipe}: one network, trained for {result.passes:,} passes",
         title_justify="left",
-        caption="accuracy on test data, with the weights that all sizes share, and finetuned",
+        caption="accuracy on test data, with the weights that all sizes share",
         caption_justify="left",
     )
     table.add_column("budget")
-    for name in ("macs", "params", "accuracy", "finetuned"):
+    is_finetuned = any(row.finetuned for row in result.rows)
+    for name in ("macs", "params", "accuracy", *(["finetuned"] if is_finetuned else [])):
         table.add_column(name, justify="right")
     for row in result.rows:
-        finetuned = "" if row.finetuned is None else f"{100 * row.finetuned[1]:.1f}%"
-        table.add_row(row.budget, f"{row.macs:,}", f"{row.params:,}", f"{100 * row.test_accuracy:.1f}%", finetuned)
+        finetuned = [] if row.finetuned is None else [f"{100 * row.finetuned[1]:.1f}%"]
+        table.add_row(row.budget, f"{row.macs:,}", f"{row.params:,}", f"{100 * row.test_accuracy:.1f}%", *finetuned)
     return table

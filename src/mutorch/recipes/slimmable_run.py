@@ -215,12 +215,11 @@ class SlimRun:
         return lambda: [(str(budget), self._searched(table, budget)) for budget in budgets]
 
     def _fixed_for(self, prices: Prices) -> list[tuple[str, Architecture]]:
-        """Of a slimmable network: the largest of its architectures within each budget, or the one of each width."""
+        """Of a slimmable network: its largest architecture within each budget, or the one of each width below the whole."""
         space = self.mutator.space
         if self.settings.widths:
-            return [
-                (f"width {ratio:g}", at_share(space, ratio)) for ratio in sorted(self.settings.widths, reverse=True)
-            ]
+            ratios = sorted((ratio for ratio in self.settings.widths if ratio < 1), reverse=True)
+            return [(f"width {ratio:g}", at_share(space, ratio)) for ratio in ratios]
         bounds = [prices.budget(budget) for budget in self.settings.budgets]
         return [(str(one), next(found for found in self.fixed if prices.fits(one, found))) for one in bounds]
 
