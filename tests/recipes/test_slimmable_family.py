@@ -1,5 +1,6 @@
 """Slimmable networks, US-Nets, AutoSlim, BigNAS and OFA: what each trains, chooses and writes."""
 
+import itertools
 import json
 
 import pytest
@@ -145,6 +146,7 @@ def test_weights_to_begin_with_are_read(tmp_path):
 
 def test_protection_is_only_there_while_it_trains(tmp_path):
     run = SlimRun(settings("ofa", protect=True), tmp_path)
+    assert run.passes == 2 * 1 + 2 * 3 + 1 * 3  # one phase of the largest alone, two with two random ones
     run.train()
     assert not any(parameter._post_accumulate_grad_hooks for parameter in run.mutator.model.parameters())
 
@@ -333,18 +335,23 @@ def test_a_slimmable_network_needs_to_be_told_its_widths():
         slimmable_net(net(), torch.zeros(1, 1, 10, 10))
 
 
-def test_channels_that_units_cannot_follow_are_named():
-    class Scaled(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.scale = nn.Conv2d(1, 8, 3), nn.Parameter(torch.ones(8, 1, 1))
-            self.head = nn.Linear(8, 10)
+class Scaled(nn.Module):
+    """Its scale is a bare parameter, which no unit of the older library follows."""
 
-        def forward(self, x):
-            return self.head((self.conv(x) * self.scale).mean((2, 3)))
+    def __init__(self, channels=(1, 8)):
+        super().__init__()
+        self.convs = nn.Sequential(*(nn.Conv2d(a, b, 3) for a, b in itertools.pairwise(channels)))
+        self.scale = nn.Parameter(torch.ones(8, 1, 1))
+        self.head = nn.Linear(8, 10)
 
-    with pytest.raises(SpaceError, match=r"cannot be slimmed with norms of its own|no units|has no mutables"):
-        slimmable_net(Scaled(), torch.zeros(1, 1, 10, 10), ratios=(0.5, 1.0), divisor=1)
+    def forward(self, x):
+        return self.head((self.convs(x) * self.scale).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("channels", "named"), [((1, 8), "Scaled"), ((1, 4, 8), "'convs.1.weight'|'scale'")])
+def test_channels_that_units_cannot_follow_are_named(channels, named):
+    with pytest.raises(SpaceError, match=f"({named}) cannot be slimmed with norms of its own"):
+        slimmable_net(Scaled(channels), torch.zeros(1, 1, 10, 10), ratios=(0.5, 1.0), divisor=1)
 
 
 # ---- real networks ---------------------------------------------------------------------------------------------------

@@ -48,7 +48,8 @@ def slimmable_net(
     Errors:
         ConfigError: both ratios and budgets, or neither.
         InfeasibleBudgetError: a budget below the narrowest model.
-        UnsupportedChannelError: channels that its units, those of `ChannelMutator`, cannot decide.
+        EmptySpaceError: nothing of the model can be cut.
+        SpaceError: channels that `searchable` cuts, but not the units of `ChannelMutator`; names the tensor.
 
     Example:
         >>> import torch
@@ -61,6 +62,8 @@ def slimmable_net(
         raise ConfigError("a slimmable network needs either ratios or budgets, which say how wide it can be")
     smaller = _smaller(model, example_inputs, ratios, budgets, divisor, min_ratio, selection)
     units = ChannelAnalyzer(example_inputs).analyze(model)
+    if not units:
+        raise _cannot(type(model).__name__)
     whole = {name: int(unit["init_args"]["num_channels"]) for name, unit in units.items()}
     architectures = [whole]
     for small in smaller:
@@ -121,10 +124,14 @@ def _check_same(small: nn.Module, slimmed: nn.Module) -> None:
     wanted = {name: tuple(tensor.shape) for name, tensor in small.state_dict().items()}
     for name, tensor in slimmed.state_dict().items():
         if wanted[name] != tuple(tensor.shape):
-            raise SpaceError(
-                f"{name!r} cannot be slimmed with norms of its own: its channels are counted by something that the units of "
-                f"ChannelMutator do not follow; freeze it, or take the recipe us-net, which recalibrates norms instead"
-            )
+            raise _cannot(repr(name))
+
+
+def _cannot(what: str) -> SpaceError:
+    return SpaceError(
+        f"{what} cannot be slimmed with norms of its own: its channels are counted by something that the units of ChannelMutator "
+        "do not follow; freeze it, or take the recipe us-net, which recalibrates norms instead"
+    )
 
 
 def shares_norms(mutator: Mutator, architectures: Sequence[Architecture]) -> bool:

@@ -114,11 +114,15 @@ class SlimRun:
     @property
     def passes(self) -> int:
         """How many forwards and backwards of one architecture on one batch the training takes."""
-        settings, steps = self.settings, range(self.settings.supernet.steps)
-        if settings.recipe == "ofa":
-            shrinking = self._shrinking()
-            return sum(len(shrinking.architectures(settings.seed, step)) for step in steps)
-        return len(steps) * (len(self.fixed) or 2 + settings.num_random)
+        settings = self.settings
+        if settings.recipe != "ofa":
+            return settings.supernet.steps * (len(self.fixed) or 2 + settings.num_random)
+        shrinking = self._shrinking()
+        passes = begins = 0
+        for phase in shrinking.phases:
+            passes += phase.steps * len(shrinking.architectures(settings.seed, begins))
+            begins += phase.steps
+        return passes
 
     def train(self) -> None:
         """Train the network, or read what was trained.
