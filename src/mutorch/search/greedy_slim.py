@@ -60,12 +60,14 @@ class GreedySlimming:
 
     Example:
         >>> import torch
-        >>> from functools import partial
         >>> from mutorch.channels import searchable
         >>> net = searchable(nn.Sequential(nn.Linear(4, 32), nn.Linear(32, 16), nn.Linear(16, 4)), torch.zeros(1, 4))
-        >>> history = search(net, Mutator(net), lambda m: m[0].out_features, example_inputs=torch.zeros(1, 4),
-        ...     strategy=partial(GreedySlimming, budgets=[{"macs": "50%"}]))
-        >>> history[-1].architecture
+        >>> mutator = Mutator(net)
+        >>> table = CostTable.from_model(mutator, torch.zeros(1, 4))
+        >>> walk = GreedySlimming(Feasible(mutator.space, table), budgets=[{"macs": "50%"}])
+        >>> while (architecture := walk.ask()) is not None:
+        ...     walk.tell(architecture, score=architecture["0"])  # only the first layer matters
+        >>> walk.found[0].architecture
         {'0': 24, '1': 8}
     """
 
@@ -180,6 +182,15 @@ def greedy_slim(
             steps.
         ConfigError, SpaceError: see `GreedySlimming`.
         KeyboardInterrupt: Ctrl-C; the log has what was scored.
+
+    Example:
+        >>> import torch
+        >>> from mutorch.channels import searchable
+        >>> net = searchable(nn.Sequential(nn.Linear(4, 32), nn.Linear(32, 16), nn.Linear(16, 4)), torch.zeros(1, 4))
+        >>> table = CostTable.from_model(Mutator(net), torch.zeros(1, 4))
+        >>> found = greedy_slim(net, Mutator(net), table, lambda model: model[0].out_features, [{"macs": "70%"}, {"macs": "50%"}])
+        >>> [one.architecture for one in found]
+        [{'0': 32, '1': 8}, {'0': 24, '1': 8}]
     """
     walks: list[GreedySlimming] = []
 
