@@ -16,6 +16,7 @@ from mutorch.mutables import OneShotMutableOP
 from mutorch.mutators import Mutator
 from mutorch.recipes import SlimmableSettings, SlimRun, at_share, slimmable, slimmable_net, uniform_paths
 from mutorch.registry import MODELS
+from mutorch.search import Feasible, GreedySlimming
 from mutorch.space import Decision, SearchSpace
 from mutorch.training import slimmable_step
 
@@ -149,6 +150,20 @@ def test_protection_is_only_there_while_it_trains(tmp_path):
     assert run.passes == 2 * 1 + 2 * 3 + 1 * 3  # one phase of the largest alone, two with two random ones
     run.train()
     assert not any(parameter._post_accumulate_grad_hooks for parameter in run.mutator.model.parameters())
+
+
+@pytest.mark.parametrize("recipe", ["autoslim", "bignas"])
+def test_a_search_that_is_interrupted_takes_nothing_home_and_goes_on_later(tmp_path, recipe):
+    def stop(stage, done, total, note):
+        if stage.startswith(("slimming", "searching")) and done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        slimmable(settings(recipe), tmp_path, progress=stop)
+    (log,) = tmp_path.glob("search-*.jsonl")
+    assert len(log.read_text().splitlines()) == 1 + 3
+    assert not (tmp_path / "results.json").exists()
+    assert len(slimmable(settings(recipe), tmp_path).rows) == 3
 
 
 @pytest.mark.parametrize("recipe", ["bignas", "ofa"])
@@ -392,3 +407,9 @@ def test_a_large_network_is_slimmed_to_budgets_without_memory():
     paths = uniform_paths(mutator.space, 0, 0)
     assert table(paths[1]).macs < table(paths[2]).macs < table(paths[0]).macs
     assert mutorch.export(net, paths[1]).fc.in_features == 512
+    walk = GreedySlimming(Feasible(mutator.space, table), budgets=[{"macs": "50%"}, {"macs": "25%"}])
+    while (architecture := walk.ask()) is not None:
+        walk.tell(architecture, -table(architecture).params)  # the widest layers are the best
+    shares = [one.costs.macs / table(mutator.space.max).macs for one in walk.found]
+    assert shares[0] == pytest.approx(0.5, abs=0.03)
+    assert shares[1] == pytest.approx(0.25, abs=0.03)

@@ -264,6 +264,8 @@ class SlimRun:
                 stage, trial.index + 1, most, f"accuracy {trial.metrics['accuracy']:.3f}"
             ),
         )
+        if history.interrupted:  # the log goes on where it was stopped
+            raise KeyboardInterrupt
         return history.best.architecture
 
     def _log(self, what: Mapping[str, Any]) -> Path:
