@@ -10,6 +10,7 @@ from mutorch.mutables import (
     MutableValue,
     OneShotMutableChannel,
     OneShotMutableOP,
+    OneShotMutableValue,
     SequentialMutableChannel,
     SimpleMutableChannel,
 )
@@ -325,3 +326,9 @@ def test_an_owner_inside_a_module_mutable_is_a_decision():
     unit = Unit(op(), alias="unit")
     assert names(nn.Sequential(OneShotMutableOP({"a": nn.Sequential(unit), "b": nn.ReLU()}))) == ("0", "unit")
     assert names(Unit(op())) == ("root",)
+
+
+def test_the_largest_and_the_smallest_of_sorted_lists_are_the_last_and_the_first() -> None:
+    shape = OneShotMutableValue([[224, 224], [96, 96], [160, 160]], alias="shape")
+    space, _ = group(nn.Sequential(shape))
+    assert (space.max, space.min) == ({"shape": [224, 224]}, {"shape": [96, 96]})

@@ -16,6 +16,7 @@ from mutorch.mutables import (
     MutableChannelContainer,
     MutableModule,
     MutableScope,
+    OneShotMutableValue,
     Require,
 )
 from mutorch.mutables.base import HELD
@@ -317,6 +318,8 @@ def _extremes(mutable: BaseMutable[Any, Any]) -> tuple[Any, Any]:
     """The candidates with the most and the fewest parameters; values order themselves."""
     if isinstance(mutable, InputChoice):
         return mutable.extreme_choices
+    if isinstance(mutable, OneShotMutableValue):  # whose values are sorted, lists too
+        return mutable.max_choice, mutable.min_choice
     if not isinstance(mutable, MutableModule) or not mutable.candidates:
         return None, None
     lazy = [name for name, module in mutable.candidates.items() if any(map(is_lazy, module.parameters()))]
