@@ -31,8 +31,7 @@ def check_buildable(model: nn.Module, space: SearchSpace, names: Mapping[int, st
             if _is_allowed(space, fixed):
                 where = f"{path!r}: " if path else ""
                 raise ChoiceError(
-                    f"{where}{cause}, and the space has architectures with {fixed}; rule them out "
-                    "with a Require"
+                    f"{where}{cause}, and the space has architectures with {fixed}; rule them out with a Require"
                 )
 
 
