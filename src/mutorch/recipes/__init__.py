@@ -41,10 +41,6 @@ from .prune_settings import PruneSettings as PruneSettings
 from .settings import Searching as Searching
 from .settings import Settings as Settings
 from .settings import Training as Training
-from .spos import Result as Result
-from .spos import Row as Row
-from .spos import Run as Run
-from .spos import spos as spos
 from .slimmable import Slim as Slim
 from .slimmable import slimmable as slimmable
 from .slimmable_net import at_share as at_share
@@ -54,3 +50,7 @@ from .slimmable_run import SlimRow as SlimRow
 from .slimmable_run import SlimRun as SlimRun
 from .slimmable_settings import Choosing as Choosing
 from .slimmable_settings import SlimmableSettings as SlimmableSettings
+from .spos import Result as Result
+from .spos import Row as Row
+from .spos import Run as Run
+from .spos import spos as spos
