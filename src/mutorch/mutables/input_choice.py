@@ -204,7 +204,9 @@ class InputChoice(Chooser):
     # ---- computing -----------------------------------------------------------------------------------------------
 
     def forward(self, x: Sequence[Any] | Mapping[str, Any], arch_param: Tensor | None = None) -> Any:
-        inputs = in_order(x, self.choose_from, self._describe())
+        # A list of the right length needs no words for an error; a connection is made in every step.
+        right = type(x) is list and len(x) == self.n_candidates
+        inputs: list[Any] = x if right else in_order(x, self.choose_from, self._describe())  # type: ignore[assignment]
         choice = self._settled if self._current_choice is None else self._current_choice
         if choice is None or arch_param is not None:
             return self._forward_open(inputs, self.arch_param if arch_param is None else arch_param)
