@@ -20,12 +20,13 @@ from mutorch.errors import ConfigError, nearest
 from mutorch.mutators import DCFFChannelMutator
 from mutorch.pruning import Finetune, Prices, Shrunk, uniform
 from mutorch.pruning.finetune import finetune_
-from mutorch.registry import DATASETS, MODELS
+from mutorch.registry import DATASETS
 from mutorch.space import Architecture
 from mutorch.subnet import compare, export
 from mutorch.training import FusedStep, FusionTemperature, fit, recalibrate_
 from mutorch.utils import ExampleInputs
 
+from .building import build_model
 from .channel_settings import check_model_and_data, read, share
 from .data import Data
 from .progress import Progress
@@ -112,9 +113,7 @@ def dcff(settings: DCFFSettings, output: str | os.PathLike[str], *, progress: Pr
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     data: Data = DATASETS.build(dict(settings.data))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        model: nn.Module = MODELS.build(dict(settings.model))
+    model = build_model(settings.model, settings.seed)
     if settings.weights is not None:
         load_weights(model, Path(settings.weights))
     original = copy.deepcopy(model)

@@ -22,10 +22,11 @@ from mutorch.errors import ConfigError
 from mutorch.models import ImageClassifier
 from mutorch.models.detection import detection_loss, detections
 from mutorch.mutators import Mutator
-from mutorch.registry import DATASETS, MODELS
+from mutorch.registry import DATASETS
 from mutorch.utils import evaluating
 from mutorch.utils.average_precision import mean_average_precision
 
+from .building import build_model
 from .data import Data
 from .detnas_settings import DetNASSettings, Pretraining
 from .progress import Progress
@@ -121,7 +122,4 @@ class DetNASRun(Run):
 
     def _head(self, pretrain: Pretraining) -> nn.Module:
         """A new classifier's head, always with the same weights."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.settings.seed)
-            head: nn.Module = MODELS.build(dict(pretrain.head))
-        return head
+        return build_model(pretrain.head, self.settings.seed)

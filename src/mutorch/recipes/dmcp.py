@@ -18,11 +18,12 @@ from mutorch.channels import searchable, widths
 from mutorch.errors import ConfigError, nearest
 from mutorch.pruning import Finetune, Shrunk
 from mutorch.pruning.finetune import finetune_
-from mutorch.registry import DATASETS, MODELS
+from mutorch.registry import DATASETS
 from mutorch.search.cost_loss import KINDS
 from mutorch.subnet import compare
 from mutorch.utils import ExampleInputs
 
+from .building import build_model
 from .channel_settings import check_model_and_data, read, share, whole
 from .data import Data
 from .dmcp_search import WidthSearch, WidthSearching
@@ -129,9 +130,7 @@ def dmcp(settings: DMCPSettings, output: str | os.PathLike[str], *, progress: Pr
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     data: Data = DATASETS.build(dict(settings.data))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        model: nn.Module = MODELS.build(dict(settings.model))
+    model = build_model(settings.model, settings.seed)
     if settings.weights is not None:
         load_weights(model, Path(settings.weights))
     net = searchable_by_groups(

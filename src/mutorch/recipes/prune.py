@@ -21,11 +21,12 @@ from mutorch.importance import Importance
 from mutorch.mutators import Mutator
 from mutorch.pruning import Prices, Shrunk, by_ratio, shrink
 from mutorch.pruning.shrink import SHARES
-from mutorch.registry import DATASETS, MODELS
+from mutorch.registry import DATASETS
 from mutorch.subnet import save
 from mutorch.training import fit
 from mutorch.utils import evaluating
 
+from .building import build_model
 from .data import Data
 from .progress import Progress
 from .prune_settings import PruneSettings, ranking_of
@@ -65,9 +66,7 @@ def prune(settings: PruneSettings, output: str | os.PathLike[str], *, progress: 
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     data: Data = DATASETS.build(dict(settings.data))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        model: nn.Module = MODELS.build(dict(settings.model))
+    model = build_model(settings.model, settings.seed)
     _check_budget(settings, model, data)
     _original(settings, model, data, folder, show)
     batches = data.loader("train", settings.batch_size)

@@ -19,13 +19,14 @@ from mutorch.mutables.depth import MutableDepth
 from mutorch.mutators import Mutator, find_places
 from mutorch.pruning import Prices, uniform
 from mutorch.pruning.finetune import finetune_
-from mutorch.registry import DATASETS, MODELS
+from mutorch.registry import DATASETS
 from mutorch.search import Feasible, Trial, greedy_slim, search
 from mutorch.space import Architecture
 from mutorch.subnet import export, save
 from mutorch.training import ProgressiveShrinking, fit, protect, sandwich_step, slimmable_step
 from mutorch.utils import evaluating
 
+from .building import build_model
 from .data import Batches, Data
 from .progress import Progress
 from .prune import accuracy, load_weights, loss_of_labels, shower
@@ -83,9 +84,7 @@ class SlimRun:
     # ---- the network -------------------------------------------------------------------------------------------------
 
     def _model(self) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.settings.seed)
-            model: nn.Module = MODELS.build(dict(self.settings.model))
+        model = build_model(self.settings.model, self.settings.seed)
         if self.settings.weights is not None:
             load_weights(model, Path(self.settings.weights))
         return model

@@ -23,13 +23,14 @@ from torch.utils.data import DataLoader
 
 from mutorch.cost import Budget, CostTable, measure_latency
 from mutorch.mutators import Mutator
-from mutorch.registry import DATASETS, MODELS
+from mutorch.registry import DATASETS
 from mutorch.search import Feasible, History, RandomSearch, StrategyFactory, search
 from mutorch.space import Architecture
 from mutorch.subnet import export
 from mutorch.training import fit
 from mutorch.utils import evaluating
 
+from .building import build_model
 from .data import Data
 from .progress import Progress
 from .settings import Settings, Training
@@ -290,10 +291,7 @@ class Run:
 
     def build(self) -> nn.Module:
         """A new model, always with the same weights."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.settings.seed)
-            built: nn.Module = MODELS.build(dict(self.settings.model))
-        return built
+        return build_model(self.settings.model, self.settings.seed)
 
     def _fit(
         self, model: nn.Module, training: Training, stage: str | None, checkpoint: Path, mutator: Mutator | None = None
