@@ -159,7 +159,8 @@ class InputChoice(Chooser):
         return AnyNumber() if self.n_chosen is None else Some(self.n_chosen)
 
     def decided(self, numbers: Sequence[int]) -> Any:
-        labels = tuple(self.choices[number] for number in sorted(numbers))
+        every = self.choices
+        labels = tuple(every[number] for number in sorted(numbers))
         alone = self.n_chosen == 1 or (self.n_chosen is None and len(labels) == 1)
         return labels[0] if alone else labels
 
@@ -169,11 +170,12 @@ class InputChoice(Chooser):
         Errors:
             ChoiceError: a label that no input has, or one twice.
         """
+        every = self.choices
         labels = list(choice) if isinstance(choice, list | tuple) else [choice]
         for label in labels:
-            if isinstance(label, bool) or label not in self.choices or labels.count(label) > 1:
-                raise ChoiceError(f"{self._describe()} has no choice {choice!r}; {nearest(label, self.choices)}")
-        return sorted(self.choices.index(label) for label in labels)
+            if isinstance(label, bool) or label not in every or labels.count(label) > 1:
+                raise ChoiceError(f"{self._describe()} has no choice {choice!r}; {nearest(label, every)}")
+        return sorted(every.index(label) for label in labels)
 
     def chosen_module(self, choice: Any) -> ChosenInputs:
         self._check_choice(choice)

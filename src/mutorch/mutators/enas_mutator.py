@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mutorch.errors import ChoiceError, MissingDecisionError, nearest
-from mutorch.mutables import InputChoice, LayerChoice
+from mutorch.mutables import Chooser, InputChoice, LayerChoice
 from mutorch.mutables.inputs import NO_KEY
 
 from .enas_controller import EnasController
@@ -203,7 +203,7 @@ def _places(model: nn.Module) -> dict[str, list[Inside]]:
     choices: dict[str, LayerChoice] = {}
     places: dict[str, list[Inside]] = {}
     for path, module, inside in walk(model):
-        if isinstance(module, LayerChoice | InputChoice):
+        if isinstance(module, Chooser):
             around = [(choices[parent], label) for parent, label in inside if parent in choices]
             entry = tuple((str(parent.key), parent.choices.index(label)) for parent, label in around)
             places.setdefault(str(module.key), []).append(entry)
