@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mutorch.mutables import MutableModule
 from mutorch.space.decision import key
-from mutorch.utils import ExampleInputs, call, tensors_in, unchanged
+from mutorch.utils import ExampleInputs, call, removing, tensors_in, unchanged
 
 from .memories import dicts_of_tensors
 from .observer import BlockCall, Observer, PythonCall
@@ -159,11 +159,8 @@ def _entered(module: nn.Module, path: str, observer: Observer) -> Iterator[None]
         yield
         return
     handles = [module.register_forward_pre_hook(enter, with_kwargs=True), module.register_forward_hook(leave)]
-    try:
+    with removing(handles):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -179,11 +176,8 @@ def _all_candidates(module: MutableModule[Any, Any], observer: Observer) -> Iter
                 for a, b in zip(observer.labels(one), observer.labels(two), strict=False):
                     observer.unify(a, b, "the candidates' outputs")
 
-    handle = module.register_forward_hook(after, with_kwargs=True)
-    try:
+    with removing([module.register_forward_hook(after, with_kwargs=True)]):
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager

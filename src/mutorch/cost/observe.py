@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_flatten
 from mutorch.errors import CostError, nearest
 from mutorch.mutables import MutableModule
 from mutorch.space.decision import key
-from mutorch.utils import ExampleInputs, call, unchanged
+from mutorch.utils import ExampleInputs, call, removing, unchanged
 
 from .conventions import mmr_extra
 from .formulas import formula_of
@@ -164,11 +164,8 @@ def _tracked(module: nn.Module, path: str, where: _Where) -> Iterator[None]:
         where.modules.pop()
 
     handles = [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-    try:
+    with removing(handles):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -199,11 +196,8 @@ def _all_candidates(
         module.register_forward_pre_hook(before, with_kwargs=True),
         module.register_forward_hook(after, with_kwargs=True),
     ]
-    try:
+    with removing(handles):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _run(
@@ -232,8 +226,5 @@ def _extra_counted(
     def after(path: Callable[[], tuple[Context, str]], _: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         observation.flops[path()] += 2 * mmr_extra(module, args, out, _numel(live))
 
-    handle = module.register_forward_hook(partial(after, lambda: where.key))
-    try:
+    with removing([module.register_forward_hook(partial(after, lambda: where.key))]):
         yield
-    finally:
-        handle.remove()

@@ -12,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from mutorch.ops.dynamic import STATE, DynamicState
 from mutorch.ops.extent import Extent
+from mutorch.utils import removing
 
 from .places import Place, unit_places
 
@@ -89,10 +90,9 @@ class MaskGradients:
         modules = {id(reader.module): reader.module for readers in self.readers.values() for reader in readers}
         handles = [module.register_forward_pre_hook(partial(self._on_forward, key)) for key, module in modules.items()]
         try:
-            yield
+            with removing(handles):
+                yield
         finally:
-            for handle in handles:
-                handle.remove()
             self._read.clear()
 
     def _on_forward(self, key: int, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:

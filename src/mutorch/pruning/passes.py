@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from mutorch.utils import removing
+
 FORWARD = 1 / 3
 """What a forward alone counts: a backward takes about twice as long."""
 
@@ -41,11 +43,8 @@ class Passes:
             self.total += (1.0 if torch.is_grad_enabled() else FORWARD) * num_rows((args, kwargs)) / self._batch
 
         handles = [model.register_forward_hook(count, with_kwargs=True) for model in models]
-        try:
+        with removing(handles):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 def num_rows(batch: Any) -> int:

@@ -22,6 +22,7 @@ from .ranges import IndexDict as IndexDict
 from .ranges import RangeError as RangeError
 from .ranges import parse_values as parse_values
 from .register_modules import register_all_modules as register_all_modules
+from .removing import removing as removing
 from .rewriter_record import pop_rewriter_function_record as pop_rewriter_function_record
 from .runtime_info import RuntimeInfo as RuntimeInfo
 from .runtime_info import RuntimeInfoError as RuntimeInfoError

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .example_inputs import ExampleInputs, call
+from .removing import removing
 from .tensors_in import tensors_in
 from .unchanged import unchanged
 
@@ -22,10 +23,6 @@ def outputs_of(model: nn.Module, example_inputs: ExampleInputs, *, modules: bool
         for path, module in (model.named_modules() if modules else ())
         if path and not isinstance(module, torch.jit.ScriptModule)  # it takes no hooks
     ]
-    try:
-        with unchanged(model):
-            note("", call(model, example_inputs))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with removing(handles), unchanged(model):
+        note("", call(model, example_inputs))
     return outputs
