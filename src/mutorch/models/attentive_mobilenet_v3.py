@@ -13,7 +13,7 @@ from mutorch.ops import Repeat
 from mutorch.ops.dynamic import whole_tensor
 from mutorch.utils import make_divisible
 
-from .backbone import checked_stages, convs_and_norms, freeze_, is_pretrained, norms_eval_
+from .backbone import checked_stages, convs_and_norms, features_of, freeze_, is_pretrained, norms_eval_
 from .conv_norm_act import Config, conv_norm_act
 from .elastic_mb_block import Width, elastic_mb_block, follow_, largest
 from .elastic_ranges import Range, checked_length, checked_ranges, value_of, values_of, width_of
@@ -166,12 +166,7 @@ class AttentiveMobileNetV3(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The features of `out_indices`, from an image (N, 3, H, W)."""
         x = self.first_conv(x)
-        features = []
-        for number, name in enumerate(self.layers):
-            x = getattr(self, name)(x)
-            if number in self.out_indices:
-                features.append(x)
-        return tuple(features)
+        return features_of(x, (getattr(self, name) for name in self.layers), self.out_indices)
 
     def train(self, mode: bool = True) -> Self:
         """Training mode, except for what is frozen and, with `norm_eval`, batch norms."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mutorch.errors import ConfigError
@@ -73,6 +73,16 @@ def freeze_(modules: Iterable[nn.Module]) -> None:
     for module in modules:
         module.eval()
         module.requires_grad_(False)
+
+
+def features_of(x: Tensor, layers: Iterable[nn.Module], out_indices: Sequence[int]) -> tuple[Tensor, ...]:
+    """What the layers of these numbers give, each applied to what the one before gave."""
+    features = []
+    for number, layer in enumerate(layers):
+        x = layer(x)
+        if number in out_indices:
+            features.append(x)
+    return tuple(features)
 
 
 def norms_eval_(backbone: nn.Module) -> None:

@@ -13,6 +13,7 @@ from .backbone import (
     checked_rows,
     checked_stages,
     convs_and_norms,
+    features_of,
     freeze_,
     is_pretrained,
     norms_eval_,
@@ -91,12 +92,7 @@ class SearchableMobileNetV2(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The features of `out_indices`, from an image (N, 3, H, W)."""
         x = self.conv1(x)
-        features = []
-        for number, name in enumerate(self.layers):
-            x = getattr(self, name)(x)
-            if number in self.out_indices:
-                features.append(x)
-        return tuple(features)
+        return features_of(x, (getattr(self, name) for name in self.layers), self.out_indices)
 
     def train(self, mode: bool = True) -> Self:
         """Training mode, except for what is frozen and, with `norm_eval`, batch norms."""

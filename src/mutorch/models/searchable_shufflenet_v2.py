@@ -12,6 +12,7 @@ from .backbone import (
     checked_rows,
     checked_stages,
     convs_and_norms,
+    features_of,
     freeze_,
     is_pretrained,
     norms_eval_,
@@ -109,12 +110,7 @@ class SearchableShuffleNetV2(nn.Module):
         x = self.conv1(x)
         if self.maxpool is not None:
             x = self.maxpool(x)
-        features = []
-        for number, layer in enumerate(self.layers):
-            x = layer(x)
-            if number in self.out_indices:
-                features.append(x)
-        return tuple(features)
+        return features_of(x, self.layers, self.out_indices)
 
     def train(self, mode: bool = True) -> Self:
         """Training mode, except for what is frozen and, with `norm_eval`, batch norms."""
