@@ -12,6 +12,14 @@ EXTRAS = {
     "train": ("lightning_fabric",),
     "report": ("matplotlib", "jinja2"),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "workers": ("cloudpickle",),
+    "optuna": ("optuna", "cmaes"),
+    "postgres": ("psycopg",),
+    "ray": ("ray",),
+    "tensorboard": ("tensorboard",),
+    "mlflow": ("mlflow_skinny",),
+    "lightning": ("lightning",),
+    "transformers": ("transformers", "accelerate"),
 }
 """Extra to the modules that it needs; kept equal to pyproject.toml by a test."""
 _USES = {
@@ -19,6 +27,14 @@ _USES = {
     "train": "mutorch.training.fit",
     "report": "HTML reports",
     "onnx": "mutorch.to_onnx",
+    "workers": "worker processes where nothing can be forked, and for functions that pickle cannot send",
+    "optuna": "Optuna's samplers and storages",
+    "postgres": "a search that several machines share through PostgreSQL",
+    "ray": "evaluation on a cluster",
+    "tensorboard": "mutorch.reporting.TensorBoardLogger",
+    "mlflow": "mutorch.reporting.MLflowLogger",
+    "lightning": "mutorch.integrations.lightning",
+    "transformers": "mutorch.integrations.transformers",
 }
 
 
@@ -27,23 +43,23 @@ def diagnose() -> str:
     lines = [
         f"mutorch {mutorch.__version__}, torch {torch.__version__}, "
         f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
-        f"cpu     on: {torch.get_num_threads()} threads",
+        f"{'cpu':<12} on: {torch.get_num_threads()} threads",
     ]
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-        lines.append(f"cuda    on: {names}")
+        lines.append(f"{'cuda':<12} on: {names}")
     else:
         why = "this torch is built without CUDA" if torch.version.cuda is None else "torch finds no device or driver"
-        lines.append(f"cuda    off: {why}")
+        lines.append(f"{'cuda':<12} off: {why}")
     for extra, modules in EXTRAS.items():
         found = {module: _version(module) for module in modules}
         missing = [module for module, version in found.items() if version is None]
         if missing:
             lines.append(
-                f'{extra:<7} off: {", ".join(missing)} not installed; for {_USES[extra]}: pip install "mutorch[{extra}]"'
+                f'{extra:<12} off: {", ".join(missing)} not installed; for {_USES[extra]}: pip install "mutorch[{extra}]"'
             )
         else:
-            lines.append(f"{extra:<7} on: {', '.join(f'{module} {version}' for module, version in found.items())}")
+            lines.append(f"{extra:<12} on: {', '.join(f'{module} {version}' for module, version in found.items())}")
     return "\n".join(lines)
 
 
