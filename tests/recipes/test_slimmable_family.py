@@ -16,7 +16,7 @@ from mutorch.mutables import OneShotMutableOP
 from mutorch.mutators import Mutator
 from mutorch.recipes import SlimmableSettings, SlimRun, at_share, slimmable, slimmable_net, uniform_paths
 from mutorch.registry import MODELS
-from mutorch.search import Feasible, GreedySlimming
+from mutorch.search import Feasible, GreedySlimming, Trial
 from mutorch.space import Decision, SearchSpace
 from mutorch.training import slimmable_step
 
@@ -409,7 +409,7 @@ def test_a_large_network_is_slimmed_to_budgets_without_memory():
     assert mutorch.export(net, paths[1]).fc.in_features == 512
     walk = GreedySlimming(Feasible(mutator.space, table), budgets=[{"macs": "50%"}, {"macs": "25%"}])
     while (architecture := walk.ask()) is not None:
-        walk.tell(architecture, -table(architecture).params)  # the widest layers are the best
+        walk.tell(Trial(0, architecture, -table(architecture).params))  # the widest layers are the best
     shares = [one.costs.macs / table(mutator.space.max).macs for one in walk.found]
     assert shares[0] == pytest.approx(0.5, abs=0.03)
     assert shares[1] == pytest.approx(0.25, abs=0.03)

@@ -12,7 +12,7 @@ from mutorch.models import spos_shufflenet_setting
 from mutorch.mutables import OneShotMutableOP
 from mutorch.mutators import Mutator
 from mutorch.registry import MODELS
-from mutorch.search import Feasible
+from mutorch.search import Feasible, Trial
 from mutorch.search.strategies import STRATEGIES
 from mutorch.space import Decision, Ref, SearchSpace
 
@@ -180,7 +180,7 @@ def test_a_shared_budget_of_many_decisions_is_drawn_from():
 def test_every_strategy_obeys(make_toy, strategy):
     toy = constrained(make_toy(blocks=4), WIDE, Ref("b2").ne(Ref("b3")))
     asking = STRATEGIES[strategy](Feasible(toy.space, toy.table, Budget.parse({"macs": "80%"}, toy.table)), 0)
-    for _ in range(60):
+    for number in range(60):
         architecture = asking.ask()
         assert architecture in toy.space
-        asking.tell(architecture, toy.score(architecture))
+        asking.tell(Trial(number, architecture, toy.score(architecture)))

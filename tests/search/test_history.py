@@ -39,7 +39,7 @@ def test_the_front_holds_what_nothing_beats_in_both_score_and_cost():
 
 
 def test_rows_are_flat():
-    (row,) = History([trial(3, 0.5, 7, acc=0.5, loss=2.0)]).rows()
+    (row,) = History([trial(3, 0.5, 7, acc=0.5, loss=2.0)]).table()
     costs = {"macs": 7, "flops": 14, "params": 70, "act_mem_mb": 0.5, "size_mb": 0.25}
     assert row == {"index": 3, "score": 0.5, **costs, "acc": 0.5, "loss": 2.0, "op": "c3"}
 

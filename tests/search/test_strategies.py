@@ -4,7 +4,7 @@ import pytest
 
 from mutorch.cost import Budget
 from mutorch.errors import ConfigError
-from mutorch.search import Evolution, Feasible, RandomSearch
+from mutorch.search import Evolution, Feasible, RandomSearch, Trial
 from mutorch.search.strategies import make_strategy
 
 
@@ -15,7 +15,7 @@ def play(strategy, score, count):
         architecture = strategy.ask()
         if architecture is None:
             break
-        strategy.tell(architecture, score(architecture))
+        strategy.tell(Trial(len(asked), architecture, score(architecture)))
         asked.append(architecture)
     return asked, max(map(score, asked))
 
@@ -60,8 +60,8 @@ def test_the_parents_of_evolution_are_the_best_so_far_and_the_earlier_among_equa
     told = []
     for score in scores:
         told.append(evolution.ask())
-        evolution.tell(told[-1], score)
-    assert [architecture for *_, architecture in evolution._best] == [told[1], told[3], told[2]]
+        evolution.tell(Trial(len(told), told[-1], score))
+    assert [trial.architecture for trial in evolution._best] == [told[1], told[3], told[2]]
 
 
 def test_evolution_starts_as_random_and_goes_on_from_the_best(toy):
@@ -80,8 +80,8 @@ def test_children_of_crossover_take_every_decision_from_a_parent(toy):
 def test_scores_that_are_no_number_never_become_parents(toy):
     evolution = Evolution(feasible(toy), 0, population=2, crossover=0.0, mutate_prob=0.0)
     asked = [evolution.ask() for _ in range(4)]
-    for architecture, score in zip(asked, (float("nan"), 1.0, float("nan"), 2.0), strict=True):
-        evolution.tell(architecture, score)
+    for number, score in enumerate((float("nan"), 1.0, float("nan"), 2.0)):
+        evolution.tell(Trial(number, asked[number], score))
     child = evolution.ask()
     assert min(len(toy.space.diff(asked[n], child)) for n in (1, 3)) == 1
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mutorch.cost import CostTable
 from mutorch.errors import StateError
 from mutorch.mutators import EnasMutator
-from mutorch.search import Feasible, History, Strategy, StrategyFactory
+from mutorch.search import Feasible, History, Strategy, StrategyFactory, Trial
 from mutorch.space import Architecture, random_at
 
 from .enas_search import Round, search_by_controller
@@ -194,7 +194,7 @@ class Proposals:
                 return accepted
         return self._feasible.draw(rng)
 
-    def tell(self, architecture: Architecture, score: float) -> None:
+    def tell(self, trial: Trial) -> None:
         pass
 
 

@@ -13,9 +13,10 @@ from mutorch.errors import ConfigError, InfeasibleBudgetError, SpaceError
 from mutorch.mutators import Mutator
 from mutorch.space import Architecture, Choice, SearchSpace
 
+from .evaluation import Evaluate
 from .feasible import Feasible
 from .history import Trial, as_score
-from .search import Evaluate, search
+from .search import search
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class GreedySlimming:
         >>> table = CostTable.from_model(mutator, torch.zeros(1, 4))
         >>> walk = GreedySlimming(Feasible(mutator.space, table), budgets=[{"macs": "50%"}])
         >>> while (architecture := walk.ask()) is not None:
-        ...     walk.tell(architecture, score=architecture["0"])  # only the first layer matters
+        ...     walk.tell(Trial(0, architecture, score=architecture["0"]))  # only the first layer matters
         >>> walk.found[0].architecture
         {'0': 24, '1': 8}
     """
@@ -101,8 +102,8 @@ class GreedySlimming:
         self._asked += 1
         return self._round[self._asked - 1]
 
-    def tell(self, architecture: Architecture, score: float) -> None:
-        self._scores.append(as_score(score))
+    def tell(self, trial: Trial) -> None:
+        self._scores.append(as_score(trial.score))
         if len(self._scores) < len(self._round):
             return
         metric = next(iter(self._budgets[0].bounds))

@@ -1,13 +1,21 @@
 """What a search found."""
 
+import csv
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from mutorch.cost import METRICS, Costs
-from mutorch.errors import StateError, nearest
+from mutorch.errors import CostError, StateError, nearest
 from mutorch.space import Architecture
+
+from .dominance import dominates, hypervolume
+from .objectives import SCORE
+from .objectives import as_score as as_score
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +24,13 @@ class Trial:
 
     Attributes:
         index: its number in the search, from 0.
-        score: what is maximised; `-inf` where the evaluation gave no number.
+        score: the first objective, to be maximised; `-inf` where the evaluation gave no number.
         metrics: all that the evaluation returned.
         costs: what the table says; `None` in a search without one.
         seconds: how long the evaluation took.
+        values: all objectives, to be maximised (those to be minimised with a minus); the score alone unless given.
+        violation: how far the constraints of the search are missed; 0 where all hold.
+        error: what went wrong, in a search that records errors.
     """
 
     index: int
@@ -28,6 +39,22 @@ class Trial:
     metrics: Mapping[str, float] = field(default_factory=dict)
     costs: Costs | None = None
     seconds: float = 0.0
+    values: tuple[float, ...] = ()
+    violation: float = 0.0
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", self.values or (self.score,))
+
+    @property
+    def is_feasible(self) -> bool:
+        """Whether it was evaluated, and all constraints hold."""
+        return self.violation == 0 and self.error is None
+
+    @property
+    def key(self) -> tuple[bool, float, float, int]:
+        """What sorts trials, best first: without errors, then by violation, score, and the earlier one."""
+        return self.error is not None, self.violation, -as_score(self.score), self.index
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +64,8 @@ class History:
     Attributes:
         interrupted: whether Ctrl-C ended it; what was found until then is all here.
         exhausted: whether it ended early because no other architecture meets the budget.
+        objectives: what was maximised, or with a minus before it minimised.
+        run: what the search was: space, budget, strategy, seed and so on, as in the header of its log.
 
     Example:
         >>> history = History([Trial(0, {"op": "a"}, 0.5), Trial(1, {"op": "b"}, 0.7)])
@@ -47,10 +76,12 @@ class History:
     trials: Sequence[Trial]
     interrupted: bool = False
     exhausted: bool = False
+    objectives: tuple[str, ...] = ()
+    run: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def best(self) -> Trial:
-        """The trial with the highest score; the earliest of equal ones.
+        """The trial with the highest score among those that keep to all constraints; the earliest of equal ones.
 
         Errors:
             StateError: no trial.
@@ -60,35 +91,59 @@ class History:
         return self.top(1)[0]
 
     def top(self, count: int) -> list[Trial]:
-        """The best trials, best first."""
-        return sorted(self.trials, key=lambda trial: (-trial.score, trial.index))[:count]
+        """The best trials, best first; those that break constraints come last."""
+        return sorted(self.trials, key=lambda trial: trial.key)[:count]
 
-    def pareto(self, metric: str = "macs") -> list[Trial]:
-        """The trials that no other beats in both score and cost, cheapest first.
+    def pareto(self, metric: str | None = None) -> list[Trial]:
+        """The trials that no other beats in everything.
+
+        Args:
+            metric: a cost, as `"params"`: the front of score against it, cheapest first. Unless given, the front of the search's
+                objectives where it has several, best in the first one first; else that of score against macs.
 
         Errors:
             StateError: an unknown metric, or a search without costs.
         """
-        if metric not in METRICS:
-            raise StateError(f"no metric {metric!r}; {nearest(metric, METRICS)}")
+        feasible = [trial for trial in self.trials if trial.is_feasible]
+        if metric is None and len(self.objectives) > 1:
+            return _front(feasible)
+        metric = metric or "macs"
         front: list[Trial] = []
-        for trial in sorted(self.trials, key=lambda t: (_cost(t, metric), -t.score, t.index)):
+        for trial in sorted(feasible, key=lambda t: (_cost(t, metric), *t.key)):
             if not front or trial.score > front[-1].score:
                 front.append(trial)
         return front
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Each trial as a flat dict (index, score, costs, metrics, one key per decision), for tables and CSV files."""
-        return [
-            {
-                "index": trial.index,
-                "score": trial.score,
-                **({} if trial.costs is None else {metric: trial.costs[metric] for metric in METRICS}),
-                **trial.metrics,
-                **trial.architecture,
-            }
-            for trial in self.trials
-        ]
+    def hypervolume(self, reference: Mapping[str, float] | None = None) -> float:
+        """How much of the space of objectives the front covers, from the reference on; more is better.
+
+        Args:
+            reference: for each objective the worst value of interest, in its own unit: `{"accuracy": 0.1, "macs": 300e6}`. The
+                worst of all trials unless given, which makes values of two searches incomparable.
+
+        Errors:
+            StateError: no trial that keeps to the constraints; an objective without a reference.
+        """
+        feasible = [trial for trial in self.trials if trial.is_feasible and all(map(math.isfinite, trial.values))]
+        if not feasible:
+            raise StateError("no trial keeps to all constraints, so there is no front")
+        points = np.array([trial.values for trial in feasible])
+        if reference is None:
+            return hypervolume(points, points.min(axis=0).tolist())
+        return hypervolume(points, [_reference(name, reference) for name in self.objectives or (SCORE,)])
+
+    def table(self) -> list[dict[str, Any]]:
+        """Each trial as a flat dict (index, score, costs, metrics, one key per decision), for `pandas.DataFrame` and the like."""
+        return [_row(trial) for trial in self.trials]
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write `table` as a CSV file."""
+        rows = self.table()
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(rows)
 
     def __len__(self) -> int:
         return len(self.trials)
@@ -97,12 +152,38 @@ class History:
         return iter(self.trials)
 
 
+def _row(trial: Trial) -> dict[str, Any]:
+    row: dict[str, Any] = {"index": trial.index, "score": trial.score}
+    if trial.costs is not None:
+        row |= {metric: trial.costs[metric] for metric in METRICS}
+    row |= trial.metrics
+    if trial.violation:
+        row["violation"] = trial.violation
+    if trial.error is not None:
+        row["error"] = trial.error
+    return row | trial.architecture
+
+
+def _front(trials: Sequence[Trial]) -> list[Trial]:
+    """Of equal ones the earliest. Sorted like this, nothing is dominated by what comes after it."""
+    front: list[Trial] = []
+    for trial in sorted(trials, key=lambda t: ([-value for value in t.values], t.index)):
+        if not any(other.values == trial.values or dominates(other.values, trial.values) for other in front):
+            front.append(trial)
+    return front
+
+
+def _reference(objective: str, reference: Mapping[str, float]) -> float:
+    name = objective.removeprefix("-")
+    if name not in reference:
+        raise StateError(f"the reference has no {name!r}; {nearest(name, reference)}")
+    return -float(reference[name]) if name != objective else float(reference[name])
+
+
 def _cost(trial: Trial, metric: str) -> float:
     if trial.costs is None:
         raise StateError("the search counted no costs; give it example_inputs or a table")
-    return trial.costs[metric]
-
-
-def as_score(value: float) -> float:
-    """The score that ranks: not-a-number is worst."""
-    return -math.inf if math.isnan(value) else value
+    try:
+        return trial.costs[metric]
+    except (AttributeError, CostError) as error:
+        raise StateError(f"no metric {metric!r}; {nearest(metric, METRICS)}") from error

@@ -99,6 +99,9 @@ def _to_dict(trial: Trial) -> dict[str, Any]:
         "metrics": {name: _number(value) for name, value in trial.metrics.items()},
         "costs": None if costs is None else [costs.macs, costs.params, costs.act_mem_mb, costs.size_mb],
         "seconds": round(trial.seconds, 4),
+        "values": [_number(value) for value in trial.values],
+        "violation": _number(trial.violation),
+        "error": trial.error,
     }
 
 
@@ -115,4 +118,7 @@ def _from_dict(line: Mapping[str, Any]) -> Trial:
         metrics={name: float(value) for name, value in line["metrics"].items()},
         costs=None if line["costs"] is None else Costs(*line["costs"]),
         seconds=line["seconds"],
+        values=tuple(float(value) for value in line["values"]),
+        violation=float(line["violation"]),
+        error=line["error"],
     )

@@ -1,28 +1,30 @@
-"""Search a supernet under a budget."""
+"""Search a supernet, or any space, under a budget."""
 
 import os
-import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mutorch.cost import Budget, Costs, CostTable, ExampleInputs
+from mutorch.cost import Budget, CostTable, ExampleInputs
 from mutorch.cost.budget import BudgetSpec
 from mutorch.errors import BudgetError, ConfigError, ResumeError, nearest
 from mutorch.mutators import Mutator
-from mutorch.space import Architecture
-from mutorch.subnet.export import export  # by its file: mypy takes the name of the package for the file
+from mutorch.space import SearchSpace
 
+from .evaluation import Evaluate, EvaluateArchitecture, Evaluation, SubnetEvaluation
 from .feasible import Feasible
-from .history import History, Trial, as_score
+from .history import History, Trial
 from .log import Log
-from .strategies import Strategy, StrategyFactory, make_strategy
+from .loop import Judge, OnTrial, ask_and_tell, finished
+from .objectives import Objectives
+from .pools import PoolFactory, make_pool
+from .strategies import StrategyFactory, make_strategy
 
-Evaluate = Callable[[nn.Module], float | Mapping[str, float]]
-"""Takes a plain model in evaluation mode, returns what to maximise: a number, or a dict of them."""
+AHEAD = 8
+"""How many trials may be under way at once; a number of its own, so that results do not depend on how many work."""
 
 
 def search(
@@ -36,11 +38,15 @@ def search(
     strategy: str | StrategyFactory = "evolution",
     num_trials: int = 100,
     seed: int = 0,
-    objective: str | None = None,
+    objective: str | Sequence[str] | None = None,
+    constraints: Mapping[str, Any] | None = None,
     calibrate: Iterable[Any] | Literal[False] | None = None,
+    workers: int | PoolFactory = 0,
+    ahead: int = AHEAD,
     log: str | os.PathLike[str] | None = None,
     resume: Literal["auto", "never", "must"] = "auto",
-    on_trial: Callable[[Trial, int], Any] | None = None,
+    on_trial: OnTrial | Sequence[OnTrial] | None = None,
+    on_error: Literal["raise", "record"] = "raise",
 ) -> History:
     """The best subnets of a trained supernet within a budget. The supernet is left as it is.
 
@@ -49,60 +55,112 @@ def search(
     where it stopped, also after a crash, and ends with the same result; a larger `num_trials` goes on further.
 
     Args:
-        evaluate: see `Evaluate`. A result that is not a number ranks last.
-        budget: see `Budget`; needs `example_inputs` or `table`.
+        evaluate: see `Evaluate`. A result that is not a number ranks last. The global random generators are seeded for each trial,
+            and are as before afterwards.
+        budget: see `Budget`; needs `example_inputs` or `table`. No candidate is outside of it.
         example_inputs: what the costs are counted on; a batch of one for costs per sample.
         table: the costs, where they are counted already.
-        strategy: `"evolution"`, `"random"`, or a function of (`Feasible`, seed).
+        strategy: `"evolution"`, `"random"` and the others of docs/search-under-a-budget.md, or a function of (`Feasible`, seed).
         num_trials: how many architectures to evaluate, those in the log included.
         seed: decides, with the scores, everything that is random.
-        objective: which entry to maximise where `evaluate` returns a dict; the first unless given.
+        objective: which entry to maximise where `evaluate` returns a dict, the first unless given; with a minus before it, to
+            minimise. Several, costs among them, for a front: `["accuracy", "-macs"]`.
+        constraints: bounds on what is only known after the evaluation, as a budget is written but without shares:
+            `{"latency_ms": 12.0, "recall": (0.9, None)}`. What breaks them ranks behind all that keeps to them.
         calibrate: batches to recalibrate with (inputs, or tuples that begin with them), a list or another iterable that
             can be read again; `False` to score with the supernet's statistics knowingly.
+        workers: how many processes evaluate, 0 for this one; or a function that makes a `Pool`. Results do not depend on it.
+        ahead: how many trials may be under way at once, so how many workers are of use. Results depend on it, as on the seed: a
+            strategy learns of a trial before it is asked for the `ahead`-th after it.
         log: a `.jsonl` file.
         resume: whether a log that exists is continued: `"auto"`, or an error if it does (`"never"`) or does not
             (`"must"`).
-        on_trial: called after each new trial with it and `num_trials`.
+        on_trial: called after each new trial with it and `num_trials`, in order; or several of these.
+        on_error: whether an error in `evaluate` is raised, or recorded as a trial that ranks last (`"record"`).
 
     Errors:
         BudgetError, InfeasibleBudgetError: before anything is evaluated.
         ResumeError: the log belongs to another search.
     """
-    if num_trials < 1:
-        raise ConfigError(f"num_trials must be at least 1, got {num_trials}")
-    table = _table(mutator, example_inputs, table, budget)
-    bounds = None if table is None else Budget.parse(budget, table)
     _check_calibration(mutator.model, calibrate)
-    chooser = make_strategy(strategy, Feasible(mutator.space, table, bounds), seed)
+    return search_space(
+        mutator.space,
+        SubnetEvaluation(net, mutator, evaluate, calibrate),
+        table=_table(mutator, example_inputs, table, budget),
+        budget=budget,
+        strategy=strategy,
+        num_trials=num_trials,
+        seed=seed,
+        objective=objective,
+        constraints=constraints,
+        workers=workers,
+        ahead=ahead,
+        log=log,
+        resume=resume,
+        on_trial=on_trial,
+        on_error=on_error,
+    )
+
+
+def search_space(
+    space: SearchSpace,
+    evaluate: EvaluateArchitecture,
+    *,
+    table: CostTable | None = None,
+    budget: BudgetSpec | Budget | None = None,
+    strategy: str | StrategyFactory = "evolution",
+    num_trials: int = 100,
+    seed: int = 0,
+    objective: str | Sequence[str] | None = None,
+    constraints: Mapping[str, Any] | None = None,
+    workers: int | PoolFactory = 0,
+    ahead: int = AHEAD,
+    log: str | os.PathLike[str] | None = None,
+    resume: Literal["auto", "never", "must"] = "auto",
+    on_trial: OnTrial | Sequence[OnTrial] | None = None,
+    on_error: Literal["raise", "record"] = "raise",
+) -> History:
+    """The best architectures of a space, where `evaluate` takes an architecture: a table of results, a training of your own.
+
+    `search` is this for the subnets of a supernet; the arguments are described there.
+
+    Example:
+        >>> from mutorch.space import Decision
+        >>> space = SearchSpace([Decision("depth", (1, 2, 3)), Decision("width", (8, 16))])
+        >>> history = search_space(space, lambda a: {"size": a["depth"] * a["width"]}, objective="-size", num_trials=6)
+        >>> history.best.architecture, history.best.score
+        ({'depth': 1, 'width': 8}, -8.0)
+    """
+    for name, value in (("num_trials", num_trials), ("ahead", ahead)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}")
+    _check_word("resume mode", resume, ("auto", "never", "must"))
+    _check_word("on_error", on_error, ("raise", "record"))
+    if budget is not None and table is None:
+        raise BudgetError("a budget needs costs: give a table")
+    bounds = None if table is None else Budget.parse(budget, table)
+    objectives = Objectives.parse(objective, constraints)
+    chooser = make_strategy(strategy, Feasible(space, table, bounds), seed)
+    listeners = (on_trial,) if callable(on_trial) else tuple(on_trial or ())
     run = {
-        "space": mutator.space.fingerprint,
+        "space": space.fingerprint,
         "budget": {} if bounds is None else bounds.to_dict(),
         "strategy": strategy if isinstance(strategy, str) else getattr(strategy, "__name__", "custom"),
         "seed": seed,
-        "objective": objective,
+        "ahead": ahead,
+        **objectives.to_dict(),
     }
+    judge = Judge(objectives, table, bounds, on_error)
     trials: list[Trial] = []
-    with _open(log, run, resume) as book:
-        for past in book.trials[:num_trials]:
-            _replay(past, chooser)
-            trials.append(past)
+    exhausted = interrupted = False
+    with _open(log, run, resume) as book, make_pool(workers, Evaluation(evaluate, seed)) as pool:
         try:
-            while len(trials) < num_trials:
-                architecture = chooser.ask()
-                if architecture is None:
-                    return History(trials, exhausted=True)
-                costs = _costs(architecture, table, bounds)
-                start = time.perf_counter()
-                score, metrics = _score(evaluate, _candidate(net, mutator, architecture, calibrate), objective)
-                trial = Trial(len(trials), architecture, score, metrics, costs, time.perf_counter() - start)
-                chooser.tell(architecture, score)
-                trials.append(trial)
-                book.append(trial)
-                if on_trial is not None:
-                    on_trial(trial, num_trials)
+            exhausted = ask_and_tell(
+                chooser, pool, book, judge, trials, num_trials=num_trials, ahead=ahead, on_trial=listeners
+            )
         except KeyboardInterrupt:
-            return History(trials, interrupted=True)
-    return History(trials)
+            interrupted = True
+    return finished(trials, exhausted, interrupted, objectives, run)
 
 
 def _table(
@@ -113,54 +171,6 @@ def _table(
     if table is None and budget is not None:
         raise BudgetError("a budget needs costs: give example_inputs, or a table")
     return table
-
-
-def _costs(architecture: Architecture, table: CostTable | None, bounds: Budget | None) -> Costs | None:
-    """What an architecture costs; a strategy that left the budget is told so before anything is evaluated."""
-    costs = None if table is None else table(architecture)
-    if costs is not None and bounds is not None and not bounds.allows(costs):
-        raise BudgetError(
-            f"the strategy asked for {architecture}, which is outside of {bounds}; take what feasible.accept or "
-            "feasible.draw gives"
-        )
-    return costs
-
-
-def _replay(past: Trial, chooser: Strategy) -> None:
-    """Bring a strategy to where it was after a trial of the log."""
-    asked = chooser.ask()
-    if asked != past.architecture:
-        raise ResumeError(
-            f"trial {past.index} of the log is {past.architecture}, and the strategy now asks for {asked}: it, or its "
-            "options, changed; give another log to start anew"
-        )
-    chooser.tell(past.architecture, past.score)
-
-
-def _candidate(net: nn.Module, mutator: Mutator, architecture: Mapping[str, Any], calibrate: Any) -> nn.Module:
-    return export(net, architecture, mutator=mutator, calibrate=None if calibrate is False else calibrate).eval()
-
-
-def _score(evaluate: Evaluate, model: nn.Module, objective: str | None) -> tuple[float, dict[str, float]]:
-    result = evaluate(model)
-    if not isinstance(result, Mapping):
-        if objective is not None:
-            raise ConfigError(
-                f"the objective {objective!r} names an entry of what evaluate returns, and that is no dict but "
-                f"{type(result).__name__}; return a dict, or leave the objective out"
-            )
-        return as_score(_number(result)), {}
-    metrics = {name: _number(value) for name, value in result.items()}
-    if not metrics:
-        raise ConfigError("evaluate returned no entries, an empty dict; return what to maximise")
-    name = next(iter(metrics)) if objective is None else objective
-    if name not in metrics:
-        raise ConfigError(f"evaluate returned no {name!r}; {nearest(name, metrics)}")
-    return as_score(metrics[name]), metrics
-
-
-def _number(value: Any) -> float:
-    return float(value.detach() if isinstance(value, Tensor) else value)
 
 
 def _check_calibration(model: nn.Module, calibrate: Any) -> None:
@@ -174,9 +184,12 @@ def _check_calibration(model: nn.Module, calibrate: Any) -> None:
         raise ConfigError("calibrate must be a list or another iterable that can be read again, not an iterator")
 
 
+def _check_word(name: str, word: str, allowed: tuple[str, ...]) -> None:
+    if word not in allowed:
+        raise ConfigError(f"no {name} {word!r}; {nearest(word, allowed)}")
+
+
 def _open(log: str | os.PathLike[str] | None, run: Mapping[str, Any], resume: str) -> Log:
-    if resume not in ("auto", "never", "must"):
-        raise ConfigError(f"no resume mode {resume!r}; {nearest(resume, ('auto', 'never', 'must'))}")
     exists = log is not None and os.path.exists(log)
     if exists and resume == "never":
         raise ResumeError(f"{log} exists; delete it, or give another log or resume='auto'")

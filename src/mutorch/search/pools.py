@@ -1,0 +1,71 @@
+"""Where candidates are evaluated."""
+
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+from mutorch.errors import ConfigError
+from mutorch.space import Architecture
+
+from .evaluation import Evaluation, Outcome
+
+
+class Pool(Protocol):
+    """Evaluates what is submitted, in any order; a context manager that ends what it started.
+
+    A search submits several trials before it waits for the first; it never has more than `ahead` under way.
+    """
+
+    def submit(self, index: int, architecture: Architecture) -> None:
+        """Begin to evaluate a trial, or note that it is to be evaluated. Does not wait."""
+
+    def result(self) -> Outcome:
+        """Wait for a trial that was submitted, any of them; errors of the evaluation are in the outcome."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+PoolFactory = Callable[[Evaluation], Pool]
+"""Makes a pool of what is to be done for each trial."""
+
+
+class InProcess:
+    """Evaluates here, one trial after the other, when a result is asked for."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self._evaluation = evaluation
+        self._waiting: deque[tuple[int, Architecture]] = deque()
+
+    def submit(self, index: int, architecture: Architecture) -> None:
+        self._waiting.append((index, architecture))
+
+    def result(self) -> Outcome:
+        return self._evaluation(*self._waiting.popleft())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._waiting.clear()
+
+
+def make_pool(workers: int | PoolFactory, evaluation: Evaluation) -> Pool:
+    """The pool that `workers` of `search` says.
+
+    Errors:
+        ConfigError: neither a number of processes nor a function that makes a pool.
+    """
+    if callable(workers):
+        return workers(evaluation)
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
+        raise ConfigError(
+            f"workers is a number of processes (0: evaluate in this one), or a function that makes a pool, got {workers!r}"
+        )
+    return InProcess(evaluation)
