@@ -96,6 +96,10 @@ class CostError(MutorchError, RuntimeError):
     """A model whose costs cannot be put into an exact table."""
 
 
+class MeasureError(MutorchError, RuntimeError):
+    """A measurement that gave no number, or a value asked for that was not measured."""
+
+
 class ExportError(MutorchError, RuntimeError):
     """A model that cannot be made plain."""
 

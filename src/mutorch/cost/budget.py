@@ -12,7 +12,7 @@ from mutorch.errors import BudgetError, InfeasibleBudgetError, nearest
 
 from .count import Costs
 from .factors import Codes
-from .table import METRICS, CostTable
+from .table import CostTable
 
 _SUFFIX = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 _AMOUNT = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([kKMGBT]?)(%?)\s*$", re.IGNORECASE)
@@ -27,7 +27,8 @@ class Budget:
 
     A bound is an upper bound (a number or a text), or a pair `(lower, upper)` of which one may be `None`. An amount is a
     number (`300e6`), a text with a suffix (`"300M"`, `"1.5G"`, `"20k"`), or a share (`"50%"`) of the most expensive
-    architecture of the space. The metrics are `METRICS`; macs are multiply-adds, flops two per mac, a megabyte 10^6 bytes.
+    architecture of the space. The metrics are those of the table: macs are multiply-adds, flops two per mac, a megabyte 10^6
+    bytes; milliseconds of measured latency where `CostTable.with_metric` added them.
 
     Attributes:
         bounds: metric to (lower, upper) in plain units.
@@ -41,6 +42,7 @@ class Budget:
 
         Errors:
             BudgetError: an unknown metric, an amount that cannot be read, or lower above upper.
+            BudgetError: also where predictions of a measured metric are worse than their tolerance.
             InfeasibleBudgetError: a metric whose bounds no architecture meets; says what is reachable.
         """
         if isinstance(spec, Budget):
@@ -50,12 +52,19 @@ class Budget:
         else:
             raise BudgetError(f'a budget is a dict such as {{"macs": "50%"}}, got {type(spec).__name__}')
         for metric, (low, high) in budget.bounds.items():
+            _check_metric(metric, table)
             smallest, largest = table.reachable(metric)
             if high < smallest or low > largest:
                 wanted = f"at most {_show(high)}" if high < smallest else f"at least {_show(low)}"
+                source = table.measured.get(metric)
+                found = (
+                    "counted for the example inputs as given"
+                    if source is None
+                    else f"predicted for {source.measured_on}"
+                )
                 raise InfeasibleBudgetError(
                     f"no architecture has {metric} of {wanted}: the space reaches from {_show(smallest)} to "
-                    f"{_show(largest)}, counted for the example inputs as given"
+                    f"{_show(largest)}, {found}"
                 )
         return budget
 
@@ -98,15 +107,31 @@ class Budget:
 
 
 def _bounds(metric: str, bound: Any, table: CostTable) -> tuple[float, float]:
-    if metric not in METRICS:
-        hint = "; latency is measured, not counted: see mutorch.compare" if "latency" in str(metric) else ""
-        raise BudgetError(f"no metric {metric!r}; {nearest(metric, METRICS)}{hint}")
+    _check_metric(metric, table)
     low, high = bound if isinstance(bound, tuple | list) and len(bound) == 2 else (None, bound)
     lower = -np.inf if low is None else _amount(metric, low, table)
     upper = np.inf if high is None else _amount(metric, high, table)
     if lower > upper:
         raise BudgetError(f"budget of {metric}: the lower bound {low!r} is above the upper bound {high!r}")
     return float(lower), float(upper)
+
+
+def _check_metric(metric: str, table: CostTable) -> None:
+    """Whether the table knows a metric well enough to bound it."""
+    if metric not in table.metrics:
+        hint = (
+            "; latency is measured, not counted: measure a table, and give table.with_metric('latency_ms', "
+            "mutorch.latency_table(net, mutator, example_inputs)) (docs/latency.md)"
+        )
+        raise BudgetError(
+            f"no metric {metric!r}; {nearest(metric, table.metrics)}{hint if 'latency' in str(metric) else ''}"
+        )
+    source = table.measured.get(metric)
+    if source is not None and source.refusal is not None:
+        raise BudgetError(
+            f"{metric} cannot be bounded by its table: {source.refusal}; measure more architectures (num_samples), allow more "
+            "(with_tolerance), or leave the bound out and measure what you consider (mutorch.remeasure)"
+        )
 
 
 def _amount(metric: str, amount: Any, table: CostTable) -> float:

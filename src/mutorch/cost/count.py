@@ -1,14 +1,18 @@
 """The costs of a plain model."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from mutorch.errors import CostError, nearest
 from mutorch.utils import ExampleInputs
 
 from .observe import Convention, observe
 
 MEGABYTE = 1_000_000
+METRICS = ("macs", "flops", "params", "act_mem_mb", "size_mb")
+"""What is counted, of any model; see `Costs`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +24,18 @@ class Costs:
         params: parameters, shared ones once.
         act_mem_mb: the tensors that one forward makes, in MB (10^6 bytes): what training keeps, at most.
         size_mb: parameters and persistent buffers, in MB: what a file takes.
+        measured: what a table predicts from measurements, such as `latency_ms`; empty where nothing was measured.
+
+    Example:
+        >>> Costs(1000, 20, 0.5, 0.1, {"latency_ms": 2.5})["latency_ms"]
+        2.5
     """
 
     macs: int
     params: int
     act_mem_mb: float
     size_mb: float
+    measured: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
     def flops(self) -> int:
@@ -33,6 +43,16 @@ class Costs:
         return 2 * self.macs
 
     def __getitem__(self, metric: str) -> float:
+        """One metric.
+
+        Errors:
+            CostError: neither counted nor measured; never 0 for what nobody measured.
+        """
+        if metric in self.measured:
+            return float(self.measured[metric])
+        if metric not in METRICS:
+            hint = "; latency has to be measured: see mutorch.latency_table" if "latency" in str(metric) else ""
+            raise CostError(f"{metric!r} is not among these costs; {nearest(metric, (*METRICS, *self.measured))}{hint}")
         return float(getattr(self, metric))
 
 

@@ -1,7 +1,7 @@
-"""The exact costs of every architecture of a space, as tables built once."""
+"""The costs of every architecture of a space, as tables built once: counted ones are exact."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,12 @@ from mutorch.utils import ExampleInputs
 
 from .allowed import Allowed
 from .builder import FactorsBuilder
-from .count import MEGABYTE, Costs
+from .count import MEGABYTE, METRICS, Costs
 from .factors import Codes, Factors
+from .latency_fit import PICOSECONDS
+from .latency_table import LatencyTable
 from .observe import Convention
 
-METRICS = ("macs", "flops", "params", "act_mem_mb", "size_mb")
-"""What a budget can bound; see `Costs`."""
 _SOURCE = {"macs": ("flops", 2), "flops": ("flops", 1), "params": ("params", 1)} | {
     "act_mem_mb": ("activation_bytes", MEGABYTE),
     "size_mb": ("bytes", MEGABYTE),
@@ -40,6 +40,7 @@ class CostTable:
     Attributes:
         space: the space whose architectures it prices.
         uncounted: operations that have no formula and count as none, by how often they ran.
+        measured: predicted metrics that `with_metric` added, such as `latency_ms`.
 
     Example:
         >>> import torch
@@ -54,6 +55,7 @@ class CostTable:
     space: SearchSpace
     uncounted: Mapping[str, int]
     _factors: Mapping[str, Factors]
+    measured: Mapping[str, LatencyTable] = field(default_factory=dict)
     _allowed: Allowed = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -87,6 +89,42 @@ class CostTable:
             factors = builder.build(num_checks)
         return cls(mutator.space, builder.uncounted, factors)
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What a budget with this table can bound: `METRICS`, and what was measured."""
+        return (*METRICS, *self.measured)
+
+    def with_metric(self, name: str, table: LatencyTable) -> "CostTable":
+        """The same table, which knows what was measured as well: budgets and costs then have `name`.
+
+        Args:
+            name: `latency_ms`, say, or another one where several machines were measured.
+
+        Errors:
+            CostError: the name of what is counted, or a table of another space.
+
+        Example:
+            >>> import torch
+            >>> from torch import nn
+            >>> from mutorch.mutables import OneShotMutableOP
+            >>> net = nn.Sequential(OneShotMutableOP({"conv": nn.Conv2d(4, 4, 1, bias=False), "skip": nn.Identity()}))
+            >>> counted = CostTable.from_model(Mutator(net), torch.zeros(1, 4, 2, 2))
+            >>> measured = [({"0": "conv"}, 2.0), ({"0": "skip"}, 1.0)] * 2
+            >>> table = counted.with_metric("latency_ms", LatencyTable.fit(counted.space, *zip(*measured), measured_on="paper"))
+            >>> round(table({"0": "conv"})["latency_ms"], 6), table.metrics[-1]
+            (2.0, 'latency_ms')
+        """
+        if not isinstance(name, str) or not name or name in METRICS:
+            raise CostError(f"a measured metric has a name of its own, such as 'latency_ms', got {name!r}")
+        if not isinstance(table, LatencyTable):
+            raise CostError(f"{name} is given as a LatencyTable, got {type(table).__name__}")
+        if table.space.fingerprint != self.space.fingerprint:
+            raise CostError(
+                f"the table of {name} is of another space ({table.space.fingerprint}, and this one is "
+                f"{self.space.fingerprint}); measure subnets of this one"
+            )
+        return replace(self, measured={**self.measured, name: table}, _factors={**self._factors, name: table.factors})
+
     def __call__(self, architecture: Mapping[str, Choice]) -> Costs:
         """The costs of one architecture.
 
@@ -95,18 +133,27 @@ class CostTable:
         """
         codes = np.array([self.space.encode(architecture)], dtype=np.intp)
         value = {metric: self.evaluate(codes, metric)[0] for metric in ("macs", "params", "act_mem_mb", "size_mb")}
-        return Costs(int(value["macs"]), int(value["params"]), float(value["act_mem_mb"]), float(value["size_mb"]))
+        measured = {name: float(self.evaluate(codes, name)[0]) for name in self.measured}
+        counted = int(value["macs"]), int(value["params"]), float(value["act_mem_mb"]), float(value["size_mb"])
+        return Costs(*counted, measured)
 
     def evaluate(self, codes: Codes, metric: str) -> NDArray[np.number]:
         """One metric of many architectures.
 
         Args:
             codes: an integer array (architectures, decisions) as `SearchSpace.encode` numbers choices.
-            metric: one of `METRICS`.
+            metric: one of `metrics`.
         """
-        name, divisor = self._metric(metric)
-        raw = self._factors[name].evaluate(codes)
-        return raw / divisor if metric.endswith("_mb") else raw // divisor
+        return self.scaled(metric, self.factors(metric).evaluate(codes))
+
+    def factors(self, metric: str) -> Factors:
+        """The integers behind a metric, as a function of codes: bytes for megabytes, picoseconds for milliseconds."""
+        return self._factors[self._metric(metric)[0]]
+
+    def scaled(self, metric: str, raw: NDArray[np.int64]) -> NDArray[np.number]:
+        """The values of a metric, of the integers behind it."""
+        _, divisor = self._metric(metric)
+        return raw // divisor if metric in ("macs", "flops", "params") else raw / divisor
 
     def cheapest(self, metric: str = "macs") -> Architecture:
         """The architecture with the smallest value of `metric`, exactly.
@@ -114,18 +161,18 @@ class CostTable:
         Where constraints of the space tie decisions with more than 100,000 combinations together, and rule the smallest
         one out, it is the smallest that changing one decision after another finds: allowed, but maybe not the smallest.
         """
-        return self._smallest(self._factors[self._metric(metric)[0]])[0]
+        return self._smallest(self.factors(metric))[0]
 
     def largest(self, metric: str = "macs") -> Architecture:
         """The architecture with the largest value of `metric`, exactly, or as `cheapest` under constraints."""
-        return self._smallest(self._factors[self._metric(metric)[0]].negated())[0]
+        return self._smallest(self.factors(metric).negated())[0]
 
     def reachable(self, metric: str) -> tuple[float, float]:
         """The smallest and largest value of `metric` in the space.
 
         Where `cheapest` or `largest` is not exact, what the space would reach without its constraints.
         """
-        factors = self._factors[self._metric(metric)[0]]
+        factors = self.factors(metric)
         found = []
         for one in (factors, factors.negated()):
             architecture, is_exact = self._smallest(one)
@@ -154,8 +201,10 @@ class CostTable:
             best, value = neighbours[int(values.argmin())], values.min()
         return best
 
-    @staticmethod
-    def _metric(metric: str) -> tuple[str, int]:
+    def _metric(self, metric: str) -> tuple[str, int]:
+        if metric in self.measured:
+            return metric, PICOSECONDS
         if metric not in _SOURCE:
-            raise CostError(f"no metric {metric!r}; {nearest(metric, METRICS)}")
+            hint = "; latency is measured: see mutorch.latency_table" if "latency" in str(metric) else ""
+            raise CostError(f"no metric {metric!r}; {nearest(metric, self.metrics)}{hint}")
         return _SOURCE[metric]
