@@ -56,12 +56,13 @@ class Judge:
             Exception: that of the evaluation, unless errors are recorded.
             ConfigError: a result without an objective.
         """
+        seconds = round(outcome.seconds, 6)
         if outcome.error is not None:
             if self.on_error == "raise":
                 raise outcome.error
             text = f"{type(outcome.error).__name__}: {outcome.error}"
             values = (-math.inf,) * max(len(self.objectives.names), 1)
-            return Trial(outcome.index, architecture, -math.inf, {}, costs, outcome.seconds, values, error=text)
+            return Trial(outcome.index, architecture, -math.inf, {}, costs, seconds, values, error=text)
         read = self.objectives.read(outcome.result, costs)
         return Trial(
             outcome.index,
