@@ -93,7 +93,7 @@ def run_paths(
     backward: Callable[[Tensor], Any] = torch.Tensor.backward,
 ) -> Tensor:
     """As `path_step`, for losses that differ: `loss_of` is also given the place of the architecture in the list."""
-    _check_model(net, mutator)
+    check_model(net, mutator)
     ddp = find_ddp(net)
     parameters = list(mutator.model.parameters())
     had_gradient: set[int] = set()
@@ -126,11 +126,14 @@ def run_paths(
     return torch.stack(losses).mean()
 
 
-def _check_model(net: nn.Module, mutator: Mutator) -> None:
+def check_model(net: nn.Module, mutator: Mutator) -> None:
     """Refuse a model that the mutator sets no choices in: it would compute, and train, the sum of its candidates."""
     model = mutator.model
     if all(module is not model for module in net.modules()) and all(module is not net for module in model.modules()):
-        raise StateError("the mutator belongs to another model; make one of this net")
+        raise StateError(
+            f"the mutator belongs to another model; make one of this net (it is of a {type(model).__name__}, which this "
+            f"{type(net).__name__} does not hold)"
+        )
 
 
 def zero_of(parameters: Sequence[nn.Parameter]) -> Tensor:
