@@ -1,11 +1,13 @@
 """What a run of a recipe is made of, read from a config and checked."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from mutorch.errors import ConfigError, nearest
+from mutorch.search import AHEAD
+from mutorch.search.objectives import Objectives
 from mutorch.search.strategies import STRATEGIES
 
 T = TypeVar("T")
@@ -23,6 +25,8 @@ _AT_LEAST = {
     "num_retrained": 1,
     "num_random": 0,
     "threads": 1,
+    "workers": 0,
+    "ahead": 1,
 }
 """Whole numbers, and the least that each may be."""
 
@@ -53,14 +57,20 @@ class Searching:
 
     Attributes:
         budget: see `mutorch.Budget`.
-        strategy: `"evolution"` or `"random"`.
+        strategy: a name that `mutorch.search` knows.
         num_trials: how many subnets are scored with the supernet's weights.
+        objective: what to maximise, or with a minus before it to minimise, or a list of these; the recipe's own unless given.
+        workers: how many processes score subnets; 0: this one. The result is the same.
+        ahead: how many subnets may be under way at once.
         calibration_samples: how many training samples BatchNorm statistics are measured on.
     """
 
     budget: Mapping[str, Any] = field(default_factory=dict)
     strategy: str = "evolution"
     num_trials: int = 100
+    objective: str | Sequence[str] | None = None
+    workers: int = 0
+    ahead: int = AHEAD
     calibration_samples: int = 2800
 
 
@@ -144,6 +154,8 @@ def checked(given: Mapping[str, Any], where: str) -> dict[str, Any]:
                 raise ConfigError(f"{where}{name} must be a number of at least 0, got {value!r}")
         elif name == "strategy" and value not in list(STRATEGIES):
             raise ConfigError(f"no strategy {value!r}; {nearest(value, STRATEGIES)}")
+        elif name == "objective":
+            Objectives.parse(value)
     return values
 
 

@@ -160,7 +160,8 @@ class Run:
     @property
     def log(self) -> Path:
         """The log of the search; another budget or way to search has another one, beside it."""
-        options = {name: value for name, value in asdict(self.settings.search).items() if name != "num_trials"}
+        changeable = ("num_trials", "workers")  # a log goes on with more trials, whoever evaluates them
+        options = {name: value for name, value in asdict(self.settings.search).items() if name not in changeable}
         return self.output / f"search-{_digest(options)}.jsonl"
 
     def train_supernet(self) -> None:
@@ -184,13 +185,15 @@ class Run:
             self.net,
             self.mutator,
             lambda model: self.evaluate(model, self.data.loader("val", 512)),
-            objective=self.objective,
+            objective=options.objective or self.objective,
             budget=self.budget,
             table=self.table,
             strategy=self.strategy,
             num_trials=options.num_trials,
             seed=self.settings.seed,
             calibrate=batches,
+            workers=options.workers,
+            ahead=options.ahead,
             log=self.log,
             on_trial=lambda trial, count: self.progress(
                 stage, trial.index + 1, count, f"{self.metric} {trial.metrics[self.metric]:.3f}"

@@ -18,6 +18,7 @@ from .pools import Pool as Pool
 from .pools import PoolFactory as PoolFactory
 from .sample_widths import expected_widths as expected_widths
 from .sample_widths import sample_widths as sample_widths
+from .search import AHEAD as AHEAD
 from .search import search as search
 from .search import search_space as search_space
 from .strategies import Evolution as Evolution
