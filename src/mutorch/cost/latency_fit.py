@@ -17,6 +17,8 @@ FOLDS = 20
 _SHRINKAGES = (0.0, *(float(value) for value in np.logspace(-4, 2, 13)))
 _FREE = 100.0
 """The scale of terms that are hardly shrunk: the constant, and counted costs."""
+_ANCHORED = 4
+"""Decisions up to which a table is taken apart."""
 _HELPS = 0.95
 """What more terms must bring the error down to, for them to be taken."""
 
@@ -110,7 +112,8 @@ class _Kind:
             terms = block.basis.shape[-1]
             _add(total, block.decisions, block.table(coefficients[at : at + terms] * block.scale))
             at += terms
-        return {key: np.rint(table * PICOSECONDS).astype(np.int64) for key, table in total.items()}
+        whole = {key: np.rint(table * PICOSECONDS).astype(np.int64) for key, table in _anchored(total).items()}
+        return {key: table for key, table in whole.items() if not key or table.any()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,6 +198,27 @@ def _folds(codes: Codes, seed: int) -> list[NDArray[np.bool_]]:
     fold = np.empty(len(codes), dtype=np.intp)
     fold[rows] = np.arange(len(codes)) % FOLDS
     return [fold == number for number in range(min(FOLDS, len(codes)))]
+
+
+def _anchored(tables: Mapping[Key, Floats]) -> dict[Key, Floats]:
+    """The same sum of the tables that only it has: 0 wherever a decision takes its first choice.
+
+    However a constant is spread over terms, these are the same, and whole numbers where the costs are.
+    """
+    found: dict[Key, Floats] = {}
+    for key, table in tables.items():
+        parts = {key: table}
+        for decision in key if len(key) <= _ANCHORED else ():
+            split: dict[Key, Floats] = {}
+            for decisions, part in parts.items():
+                axis = decisions.index(decision)
+                first = part.take(0, axis=axis)
+                _add(split, decisions, part - np.expand_dims(first, axis))
+                _add(split, decisions[:axis] + decisions[axis + 1 :], first)
+            parts = split
+        for decisions, part in parts.items():
+            _add(found, decisions, part)
+    return found
 
 
 def _add(total: dict[Key, Floats], key: Key, table: Floats) -> None:

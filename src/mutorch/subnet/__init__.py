@@ -16,6 +16,11 @@ from .fix_subnet import convert_fix_subnet as convert_fix_subnet
 from .fix_subnet import export_fix_subnet as export_fix_subnet
 from .fix_subnet import load_fix_subnet as load_fix_subnet
 from .freeze import freeze as freeze
+from .latency import LatencyRunner as LatencyRunner
+from .latency_table import latency_table as latency_table
 from .programs import save_program as save_program
 from .programs import to_onnx as to_onnx
+from .remeasure import Remeasured as Remeasured
+from .remeasure import remeasure as remeasure
 from .shrink_like import shrink_like as shrink_like
+from .subnet_latency import SubnetLatency as SubnetLatency

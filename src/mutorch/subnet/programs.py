@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,24 @@ def to_onnx(
     return path
 
 
-def _check_onnx(path: Path, args: tuple[Any, ...], expected: list[Tensor]) -> None:
+def onnx_forward(path: Path, args: tuple[Any, ...], threads: int | None = None) -> Callable[[], Any]:
+    """A function that runs an ONNX file in onnxruntime, on the CPU; the file is read once.
+
+    Args:
+        threads: how many an operation may use; onnxruntime decides unless given.
+    """
     runtime = require("onnxruntime", extra="onnx")
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = runtime.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     tensors = [x for x in tree_flatten(args)[0] if isinstance(x, Tensor)]
     feeds = {node.name: x.detach().cpu().numpy() for node, x in zip(session.get_inputs(), tensors, strict=True)}
-    for number, (found, wanted) in enumerate(zip(session.run(None, feeds), expected, strict=True)):
+    return lambda: session.run(None, feeds)
+
+
+def _check_onnx(path: Path, args: tuple[Any, ...], expected: list[Tensor]) -> None:
+    for number, (found, wanted) in enumerate(zip(onnx_forward(path, args)(), expected, strict=True)):
         scale = max(wanted.abs().max().item(), 1e-6) if wanted.numel() else 1.0
         off = (torch.from_numpy(found) - wanted.cpu()).abs().max().item() if wanted.numel() else 0.0
         if off > TOLERANCE * scale:
