@@ -112,6 +112,18 @@ class ResumeError(MutorchError, RuntimeError):
     """A log or checkpoint that belongs to another run."""
 
 
+class WorkerError(MutorchError, RuntimeError):
+    """An evaluation elsewhere that cannot be sent, or whose worker ended again and again."""
+
+
+class RemoteError(MutorchError, RuntimeError):
+    """An error of an evaluation elsewhere whose own class cannot be sent; it has that class's name, text and traceback."""
+
+
+class TrialTimeoutError(MutorchError, TimeoutError):
+    """An evaluation that took longer than it may."""
+
+
 class MissingExtraError(MutorchError, ImportError):
     """An optional library that is not installed; the message has the install line."""
 
