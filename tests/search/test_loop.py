@@ -1,5 +1,6 @@
 """The window of trials under way, and that results do not depend on when they come."""
 
+from itertools import count
 from random import Random
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mutorch.errors import ConfigError
-from mutorch.search import Evolution, Feasible, InProcess, search_space
+from mutorch.search import Evolution, Feasible, InProcess, loop, search_space
 from mutorch.space import Decision, SearchSpace
 
 SPACE = SearchSpace([Decision(name, tuple(range(5))) for name in "abcdef"])
@@ -167,6 +168,17 @@ def test_evolution_with_two_objectives_comes_near_to_their_front():
     assert len(front & best) >= 12
 
 
+def test_no_trial_begins_after_the_time_is_over_and_the_log_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.time, "monotonic", count().__next__)
+    options = {"log": tmp_path / "log.jsonl", "num_trials": 40}
+    part = search_space(SPACE, score, max_seconds=25, **options)
+    assert 10 < len(part) < 30
+    assert not part.exhausted
+    again = search_space(SPACE, score, max_seconds=1, **options)
+    assert outcome(again) == outcome(part)
+    assert outcome(search_space(SPACE, score, **options)) == outcome(search_space(SPACE, score, num_trials=40))
+
+
 def test_a_search_that_nothing_good_came_of_says_so():
     with pytest.warns(UserWarning, match="all 3 trials gave no numbers"):
         search_space(SPACE, lambda a: float("nan"), num_trials=3)
@@ -178,6 +190,7 @@ def test_a_search_that_nothing_good_came_of_says_so():
     ("options", "message"),
     [
         ({"ahead": 0}, "ahead must be a whole number of at least 1, got 0"),
+        ({"max_seconds": 0}, "max_seconds must be above 0, or left out for no limit, got 0"),
         ({"workers": -1}, "workers is a number of processes"),
         ({"workers": "two"}, "workers is a number of processes"),
         ({"on_error": "ignore"}, "no on_error 'ignore'"),

@@ -1,6 +1,7 @@
 """The loop of every search: ask, evaluate, tell, write down."""
 
 import math
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class Judge:
             read.values[0],
             read.metrics,
             costs,
-            outcome.seconds,
+            seconds,
             read.values,
             read.violation,
         )
@@ -86,21 +87,26 @@ def ask_and_tell(
     num_trials: int,
     ahead: int,
     on_trial: Sequence[OnTrial],
+    until: float = math.inf,
 ) -> bool:
     """Append all trials, in order; whether the strategy had no more.
 
     A trial is asked for when all but the `ahead - 1` before it were told, and told in the order of asking, whatever the order in
     which results come: what is evaluated depends on strategy and results alone, not on how many work, or how fast. What the log
-    has already is told in its turn, not evaluated.
+    has already is told in its turn, not evaluated. When `time.monotonic()` is past `until`, no trial is begun that the log does not
+    reach to.
     """
     asked: list[Architecture] = []
     costs: dict[int, Costs | None] = {}
     known = {trial.index: trial for trial in log.trials if trial.index < num_trials}
+    reached = max(known, default=-1)
     fresh: set[int] = set()
     while len(trials) < num_trials:
-        while len(asked) < min(num_trials, len(trials) + ahead):
+        is_last = False
+        while len(asked) < min(num_trials, len(trials) + ahead) and (len(asked) <= reached or time.monotonic() < until):
             architecture = chooser.ask()
             if architecture is None:
+                is_last = True
                 break
             index = len(asked)
             asked.append(architecture)
@@ -111,7 +117,7 @@ def ask_and_tell(
                 pool.submit(index, architecture)
         turn = len(trials)
         if turn == len(asked):
-            return True
+            return is_last
         while turn not in known:
             outcome = pool.result()
             number = outcome.index

@@ -1,6 +1,8 @@
 """Search a supernet, or any space, under a budget."""
 
+import math
 import os
+import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -37,6 +39,7 @@ def search(
     table: CostTable | None = None,
     strategy: str | StrategyFactory = "evolution",
     num_trials: int = 100,
+    max_seconds: float | None = None,
     seed: int = 0,
     objective: str | Sequence[str] | None = None,
     constraints: Mapping[str, Any] | None = None,
@@ -62,6 +65,7 @@ def search(
         table: the costs, where they are counted already.
         strategy: `"evolution"`, `"random"` and the others of docs/search-under-a-budget.md, or a function of (`Feasible`, seed).
         num_trials: how many architectures to evaluate, those in the log included.
+        max_seconds: begin no trial after that time; the same line again goes on, with a log. No limit unless given.
         seed: decides, with the scores, everything that is random.
         objective: which entry to maximise where `evaluate` returns a dict, the first unless given; with a minus before it, to
             minimise. Several, costs among them, for a front: `["accuracy", "-macs"]`.
@@ -90,6 +94,7 @@ def search(
         budget=budget,
         strategy=strategy,
         num_trials=num_trials,
+        max_seconds=max_seconds,
         seed=seed,
         objective=objective,
         constraints=constraints,
@@ -110,6 +115,7 @@ def search_space(
     budget: BudgetSpec | Budget | None = None,
     strategy: str | StrategyFactory = "evolution",
     num_trials: int = 100,
+    max_seconds: float | None = None,
     seed: int = 0,
     objective: str | Sequence[str] | None = None,
     constraints: Mapping[str, Any] | None = None,
@@ -134,6 +140,9 @@ def search_space(
     for name, value in (("num_trials", num_trials), ("ahead", ahead)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if max_seconds is not None and not max_seconds > 0:
+        raise ConfigError(f"max_seconds must be above 0, or left out for no limit, got {max_seconds!r}")
+    until = math.inf if max_seconds is None else time.monotonic() + max_seconds
     _check_word("resume mode", resume, ("auto", "never", "must"))
     _check_word("on_error", on_error, ("raise", "record"))
     if budget is not None and table is None:
@@ -156,7 +165,7 @@ def search_space(
     with _open(log, run, resume) as book, make_pool(workers, Evaluation(evaluate, seed)) as pool:
         try:
             exhausted = ask_and_tell(
-                chooser, pool, book, judge, trials, num_trials=num_trials, ahead=ahead, on_trial=listeners
+                chooser, pool, book, judge, trials, num_trials=num_trials, ahead=ahead, on_trial=listeners, until=until
             )
         except KeyboardInterrupt:
             interrupted = True
