@@ -10,7 +10,7 @@ from mutorch.errors import CostError
 from mutorch.space import SearchSpace
 from mutorch.space.tied import Tied
 
-from .factors import Codes, Factors
+from .factors import Codes, Factors, Key
 
 TABLED = 100_000
 """Combinations of tied decisions up to which there is a table of those that are allowed."""
@@ -51,8 +51,12 @@ class Allowed:
             allowed &= _one_by_one(tie, own) if table is None else table[tuple(own.T)]
         return allowed
 
-    def random(self, random: np.random.Generator, size: int) -> NDArray[np.int64]:
-        """Random architectures: uniform over what is allowed where there is a table, else only few are made to obey."""
+    def random(self, random: np.random.Generator, size: int, redrawn: int = _REDRAWN) -> NDArray[np.int64]:
+        """Random architectures: uniform over what is allowed where there is a table, else only the first are made to obey.
+
+        Args:
+            redrawn: how many, which takes long.
+        """
         codes = random.integers(0, self._counts, size=(size, len(self._counts)))
         for tie, columns in self._ties:
             table = self._table(tie)
@@ -61,7 +65,7 @@ class Allowed:
                 codes[:, columns] = rows[random.integers(len(rows), size=size)]
                 continue
             draw = Random(int(random.integers(2**62)))
-            for row in codes[:_REDRAWN]:
+            for row in codes[:redrawn]:
                 values = _decoded(tie, row[columns])
                 if tie.broken(values):
                     drawn = tie.draw(draw, {})
@@ -74,19 +78,32 @@ class Allowed:
         Errors:
             CostError: no table, since constraints tie too many decisions together.
         """
-        tables = dict(factors.tables)
-        penalty = 1 + sum(int(table.max()) - int(table.min()) for table in tables.values())
-        for tie, columns in self._ties:
-            table = self._table(tie)
-            if table is None:
+        for tie, _ in self._ties:
+            if self._table(tie) is None:
                 raise CostError(
                     f"{tie} tie decisions with {tie.combinations:,} combinations together, too many for a table"
                 )
-            order = np.argsort(columns)
-            key = tuple(int(column) for column in columns[order])
-            added = np.where(table.transpose(order), 0, penalty).astype(np.int64)
+        tables = dict(factors.tables)
+        penalty = 1 + sum(int(table.max()) - int(table.min()) for table in tables.values())
+        for key, allowed in self.tables().items():
+            added = np.where(allowed, 0, penalty).astype(np.int64)
             tables[key] = tables[key] + added if key in tables else added
         return Factors(factors.counts, tables)
+
+    def tables(self) -> dict[Key, NDArray[np.bool_]]:
+        """The allowed combinations of the tied decisions that have a table, by decisions in ascending order."""
+        found = {}
+        for tie, columns in self._ties:
+            table = self._table(tie)
+            if table is not None:
+                order = np.argsort(columns)
+                found[tuple(int(column) for column in columns[order])] = table.transpose(order)
+        return found
+
+    @property
+    def untabled(self) -> list[Tied]:
+        """The tied decisions that have no table."""
+        return [tie for tie, _ in self._ties if tie.combinations > TABLED]
 
     def _table(self, tie: Tied) -> NDArray[np.bool_] | None:
         if tie.combinations > TABLED:

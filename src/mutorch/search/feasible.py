@@ -1,19 +1,31 @@
 """Architectures within a budget that were not asked for before."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mutorch.cost import Budget, CostTable
-from mutorch.cost.allowed import Allowed
 from mutorch.errors import InfeasibleBudgetError, SpaceError
 from mutorch.space import Architecture, Choice, RandomSource, SearchSpace, as_random
 
+from .region import Region
+from .tilted import Tilted
+
 ENUMERABLE = 200_000
-"""Spaces up to this size are listed when sampling finds nothing new."""
-_BATCHES = (64, 4096, 65536)
+"""Feasible architectures up to which they are listed where drawing finds nothing new."""
+_SEEN = 4096
+"""Random architectures that say whether feasible ones are common."""
+_COMMON = 0.05
+"""The share of feasible architectures from which on random ones are simply tried."""
+_RARE = 0.01
+"""The share of proposals below which a short list is better."""
+_UNKNOWN = 1 / 16
+"""Assumed where constraints that are no sums leave nothing else to go by than trying: the first of a batch obey them."""
+_BATCHES = (1, 8, 64)
+_SMALLEST, _LARGEST = 64, 65536
 
 
 class Feasible:
@@ -32,23 +44,27 @@ class Feasible:
         self.space = space
         self.table = table
         self.budget = budget if budget is not None and budget.bounds else None
-        self._counts = np.array([len(decision.choices) for decision in space])
+        if self.budget is not None and table is None:
+            raise InfeasibleBudgetError("a budget needs a cost table")
+        self._region = Region(space, table, self.budget)
+        self._hides = any(decision.when for decision in space)
         self._seen: set[tuple[int, ...]] = set()
-        self._rest: list[tuple[int, ...]] | None = None
-        self._rare = False
-        self._allowed = Allowed(space)
-        self._anchor = self._find_anchor()
+        self._list: list[tuple[int, ...]] | None = None
+        self._is_listable = True
+        self._tilted: Tilted | None = None
+        self._share = 1.0
+        self._anchor = None if self._region.is_everything else self._find_anchor()
 
     def accept(self, architecture: Mapping[str, Choice]) -> Architecture | None:
         """The canonical form of an architecture that is within the budget and new, which is then no longer new.
 
         `None` for others, and for what breaks a constraint of the space.
         """
-        if not self._allowed.is_everything and self.space.broken(architecture):
+        if self.space.constraints and self.space.broken(architecture):
             return None
         canonical = self.space.canonical(architecture)
         codes = self.space.encode(canonical)
-        if codes in self._seen or not self._within(np.array([codes]))[0]:
+        if codes in self._seen or not self._region.within(np.array([codes]))[0]:
             return None
         self._seen.add(codes)
         return canonical
@@ -56,99 +72,154 @@ class Feasible:
     def draw(self, rng: RandomSource) -> Architecture | None:
         """A random architecture that is within the budget and new; `None` where none is left or can be found.
 
-        Uniform over the feasible ones, unless they are so rare that random ones have to be moved towards a known one.
+        Each is as likely as in `SearchSpace.sample`, which is to say all are equally likely where no decision hides another:
+        where feasible ones are common, random ones are tried; where they are rare, see `Tilted`. Where that finds none, since
+        too many decisions act on each other or constraints are no sums, few are listed, and of many, random ones are moved
+        towards a known one; only those are not uniform. What comes depends on `rng` and on what was accepted before.
         """
         random = np.random.default_rng(as_random(rng).getrandbits(64))
-        for candidates in (self._rejection(random), self._moved(random), self._enumerated(random)):
+        for candidates in (self._proposed(random), self._moved(random), self._listed(random)):
             for codes in candidates:
-                architecture = self.accept(self.space.decode([int(code) for code in codes]))
+                architecture = self._new(codes)
                 if architecture is not None:
                     return architecture
         return None
 
-    def _rejection(self, random: np.random.Generator) -> Iterator[NDArray[Any]]:
-        found = False
-        for size in _BATCHES[: 1 if self._rare else None] if self._rest is None else ():
-            codes = self._random(random, size)
-            within = codes[self._within(codes)]
-            found = found or len(within) > 0
-            # Where a thousand feasible ones were all seen, the space is small: list it instead.
-            yield from within[:1000]
-        # Where none is among so many, a tight budget in a large space, later draws do not look for long.
-        self._rare = not found
+    # ---- ways to draw ------------------------------------------------------------------------------------------------
 
-    def _moved(self, random: np.random.Generator) -> Iterator[NDArray[Any]]:
-        """From random architectures, decision by decision towards a feasible one, until feasible."""
-        if self._anchor is None or self._rest is not None:
+    def _proposed(self, random: np.random.Generator) -> Iterator[Sequence[int]]:
+        """Feasible ones, each uniform: of a batch that should hold some, then of larger ones."""
+        if self._list is not None or self._share == 0:
             return
-        for start in self._random(random, 64):
+        for larger in _BATCHES:
+            size = min(max(math.ceil(4 / self._share), _SMALLEST) * larger, _LARGEST)
+            found = self._feasible(random, size)
+            # Where a thousand feasible ones were all seen, they are few: list them instead.
+            yield from map(np.ndarray.tolist, found[:1000])
+            if len(found) >= 1000:
+                return
+
+    def _feasible(self, random: np.random.Generator, size: int) -> NDArray[Any]:
+        if self._tilted is not None:
+            return self._tilted.propose(random, size)
+        codes = self._region.random(random, size)
+        return codes[self._region.within(codes)]
+
+    def _moved(self, random: np.random.Generator) -> Iterator[Sequence[int]]:
+        """From random architectures, decision by decision towards a feasible one, until feasible."""
+        if self._anchor is None or self._list is not None:
+            return
+        for start in self._region.random(random, 64):
             order = random.permutation(len(start))
             path = np.tile(start, (len(start) + 1, 1))
             for number, decision in enumerate(order, start=1):
                 path[number:, decision] = self._anchor[decision]
-            yield path[int(np.argmax(self._within(path)))]
+            yield path[int(np.argmax(self._region.within(path)))].tolist()
 
-    def _enumerated(self, random: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-        if self._rest is None:
-            if not self._is_enumerable():
-                return
+    def _listed(self, random: np.random.Generator) -> Iterator[Sequence[int]]:
+        self._make_list()
+        if not self._list:
+            return
+        for place in random.integers(len(self._list), size=64).tolist():
+            yield self._list[place]
+        left = [codes for codes in self._list if codes not in self._seen]
+        if left:
+            yield left[int(random.integers(len(left)))]
+
+    def _new(self, codes: Sequence[int]) -> Architecture | None:
+        """A feasible architecture, if it is new."""
+        if self._hides:
+            return self.accept(self.space.decode(codes))
+        if (own := tuple(codes)) in self._seen:
+            return None
+        self._seen.add(own)
+        return self.space.decode(own)
+
+    def _make_list(self) -> None:
+        """List all that are feasible, if they are few; else that is not tried again."""
+        if self._list is not None or not self._is_listable:
+            return
+        codes = self._region.listed(ENUMERABLE)
+        if codes is None and self._is_small():
             codes = np.array([self.space.encode(architecture) for architecture in self.space.grid()])
-            self._rest = [tuple(int(code) for code in row) for row in codes[self._within(codes)]]
-        self._rest = [codes for codes in self._rest if codes not in self._seen]
-        if self._rest:
-            yield np.array(self._rest[int(random.integers(len(self._rest)))])
+        self._is_listable = codes is not None
+        if codes is None:
+            return
+        if self._hides and len(codes):  # one subnet in many spellings
+            seen = (self.space.encode(self.space.canonical(self.space.decode(row))) for row in codes.tolist())
+            codes = np.array(sorted(set(seen)))
+        self._list = [tuple(row) for row in codes[self._region.within(codes)].tolist()]
 
-    def _random(self, random: np.random.Generator, size: int) -> NDArray[np.int64]:
-        return self._allowed.random(random, size)
-
-    def _within(self, codes: NDArray[Any]) -> NDArray[np.bool_]:
-        allowed = self._allowed.mask(codes)
-        if self.budget is None or self.table is None:
-            return allowed
-        return allowed & self.budget.mask(self.table, codes)
-
-    def _excess(self, codes: NDArray[Any]) -> NDArray[np.float64]:
-        """How far each is outside of the budget; what constraints rule out is outside of everything."""
-        assert self.budget is not None
-        assert self.table is not None
-        return np.where(self._allowed.mask(codes), self.budget.excess(self.table, codes), np.inf)
-
-    def _is_enumerable(self) -> bool:
+    def _is_small(self) -> bool:
         try:
             return self.space.size <= ENUMERABLE
         except SpaceError:  # constraints tie too many decisions together to count
             return False
 
-    def _find_anchor(self) -> NDArray[np.int64] | None:
-        """An architecture that is feasible; `None` where all are."""
-        if self.budget is None:
-            return None if self._allowed.is_everything else np.array(self.space.encode(self.space.default))
-        if self.table is None:
-            raise InfeasibleBudgetError("a budget needs a cost table")
-        ends = [find(metric) for metric in self.budget.bounds for find in (self.table.cheapest, self.table.largest)]
+    # ---- one that is feasible ----------------------------------------------------------------------------------------
+
+    def _find_anchor(self) -> NDArray[np.int64]:
+        """An architecture that is feasible; how the others are drawn is decided on the way."""
+        if self._region.terms:
+            codes = self._region.random(np.random.default_rng(0), _SEEN)
+            within = self._region.within(codes)
+            self._share = float(within[_SMALLEST:].mean())  # the first may have been made to obey
+            if self._share < _COMMON:
+                self._tilted = tilted = Tilted(self._region)
+                self._share = tilted.rate
+                if not self._share and not self._region.is_whole:
+                    self._tilted, self._share = None, _UNKNOWN
+                elif self._share < _RARE and tilted.log_count < math.log(ENUMERABLE):
+                    self._make_list()
+                codes = np.concatenate([codes, tilted.near(np.random.default_rng(0), _SEEN)])
+                within = self._region.within(codes)
+            if within.any():
+                return np.array(codes[within.argmax()], dtype=np.int64)
+            if self._list:
+                return np.array(self._list[0])
+            if self.budget is not None:
+                return self._closest(self.budget, codes)
+        return np.array(self.space.encode(self.space.default))
+
+    def _closest(self, budget: Budget, codes: NDArray[Any]) -> NDArray[np.int64]:
+        """Of some architectures and the ends of the space, by one change after another, one that is feasible.
+
+        Errors:
+            InfeasibleBudgetError: none; with the one that came closest.
+        """
+        assert self.table is not None
+        ends = [find(metric) for metric in budget.bounds for find in (self.table.cheapest, self.table.largest)]
         known = np.array([self.space.encode(architecture) for architecture in ends])
-        codes = np.concatenate([known, self._random(np.random.default_rng(0), 4096)])
+        codes = np.concatenate([known, codes])
         for _ in range(100):
-            excess = self._excess(codes)
+            excess = self._excess(budget, codes)
             codes = codes[np.argsort(excess, kind="stable")[:32]]
             if excess.min() <= 0:
                 return np.array(codes[0], dtype=np.int64)
             moved = self._all_changes(codes)
-            if self._excess(moved).min() >= excess.min():
+            if self._excess(budget, moved).min() >= excess.min():
                 break
             codes = np.concatenate([codes, moved])
-        listed = next(self._enumerated(np.random.default_rng(0)), None)
-        if listed is not None:
-            return listed
+        if self._list is None:
+            self._make_list()
+        if self._list:
+            return np.array(self._list[0])
         costs = self.table(self.space.decode([int(code) for code in codes[0]]))
-        closest = ", ".join(f"{metric} {costs[metric]:.6g}" for metric in self.budget.bounds)
+        closest = ", ".join(f"{metric} {costs[metric]:.6g}" for metric in budget.bounds)
+        is_certain = self._list is not None or (self._tilted is not None and self._tilted.is_impossible)
         raise InfeasibleBudgetError(
-            f"no architecture found within {self.budget}, though each bound can be met alone; the closest has {closest}"
+            f"no architecture {'is' if is_certain else 'was found'} within {budget}, though each bound can be met alone; the "
+            f"closest{'' if is_certain else ' of those tried'} has {closest}"
         )
+
+    def _excess(self, budget: Budget, codes: NDArray[Any]) -> NDArray[np.float64]:
+        """How far each is outside of the budget; what constraints rule out is outside of everything."""
+        assert self.table is not None
+        return np.where(self._region.allowed.mask(codes), budget.excess(self.table, codes), np.inf)
 
     def _all_changes(self, codes: NDArray[Any]) -> NDArray[Any]:
         changed = []
-        for decision, count in enumerate(self._counts):
+        for decision, count in enumerate(self._region.counts):
             for code in range(count):
                 moved = codes.copy()
                 moved[:, decision] = code
