@@ -85,6 +85,11 @@ class Decision:
         put(self, "largest", high if self.largest is None else self.canonical(self.largest))
         put(self, "smallest", low if self.smallest is None else self.canonical(self.smallest))
 
+    @property
+    def numbers(self) -> Mapping[Hashable, int]:
+        """The number of each choice; lists are tuples here."""
+        return self._index
+
     def index(self, choice: Choice) -> int:
         """The number of `choice` in `choices`.
 

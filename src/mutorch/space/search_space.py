@@ -67,6 +67,8 @@ class SearchSpace:
         self._parents_first = parents_first(self.decisions)
         self._conditional = any(decision.when for decision in self.decisions)
         self._table = [(d.name, d.choices, len(d.choices)) for d in self.decisions]
+        self._indices = [(d.name, d.numbers) for d in self.decisions]
+        self._open = [d.name for d in self.decisions if len(d.choices) > 1]
         self._ends: dict[str, Architecture] = {}
         self.constraints = as_constraints(constraints)
         for constraint in self.constraints:
@@ -169,6 +171,19 @@ class SearchSpace:
 
     def validate_choices(self, architecture: Mapping[str, Choice]) -> None:
         """Like `validate`, constraints aside."""
+        self._codes(architecture)
+
+    def _codes(self, architecture: Mapping[str, Choice]) -> list[int]:
+        """The numbers of the choices, or an error that says what is wrong with them."""
+        try:
+            if len(architecture) == len(self._indices):
+                return [numbers[architecture[name]] for name, numbers in self._indices]
+        except (KeyError, TypeError):
+            pass  # lists as choices, or no architecture
+        self._check_names(architecture)
+        return [decision.index(architecture[decision.name]) for decision in self.decisions]
+
+    def _check_names(self, architecture: Mapping[str, Choice]) -> None:
         if not isinstance(architecture, Mapping):
             raise SpaceError(f"an architecture is a dict from decision to choice, got {type(architecture).__name__}")
         for name in architecture:
@@ -179,8 +194,6 @@ class SearchSpace:
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             shown = ", ".join(repr(name) for name in missing[:5])
             raise SpaceError(f"the architecture leaves {len(missing)} undecided: {shown}{more}")
-        for name, decision in self._by_name.items():
-            decision.index(architecture[name])
 
     def contains(self, architecture: object) -> bool:
         """Whether `architecture` belongs to the space; also `architecture in space`."""
@@ -210,10 +223,16 @@ class SearchSpace:
 
     def canonical(self, architecture: Mapping[str, Choice]) -> Architecture:
         """The one spelling of this subnet: choices as the space spells them, hidden decisions at their default."""
-        self.validate(architecture)
+        if self._rules is not None:
+            self.validate(architecture)
+        elif self._conditional:
+            self.validate_choices(architecture)
         return self._canonical(architecture)
 
     def _canonical(self, architecture: Mapping[str, Choice]) -> Architecture:
+        if not self._conditional:
+            codes = self._codes(architecture)
+            return {name: choices[code] for (name, choices, _), code in zip(self._table, codes, strict=True)}
         return {
             name: decision.canonical(architecture[name]) if self.is_active(name, architecture) else decision.default
             for name, decision in self._by_name.items()
@@ -323,7 +342,7 @@ class SearchSpace:
 
     def _mutated(self, parent: Mapping[str, Choice], random: Random, prob: float) -> Architecture:
         child = dict(parent)
-        open_names = [d.name for d in self.decisions if len(d.choices) > 1 and self.is_active(d.name, child)]
+        open_names = [name for name in self._open if not self._conditional or self.is_active(name, child)]
         if not open_names:
             return child
         changed = [name for name in open_names if random.random() < prob]
@@ -390,8 +409,10 @@ class SearchSpace:
 
     def encode(self, architecture: Mapping[str, Choice]) -> tuple[int, ...]:
         """The numbers of the choices, in the order of the decisions."""
-        self.validate(architecture)
-        return tuple(decision.index(architecture[decision.name]) for decision in self.decisions)
+        codes = tuple(self._codes(architecture))
+        if self._rules is not None:
+            self._rules.check(architecture)
+        return codes
 
     def decode(self, codes: Sequence[int]) -> Architecture:
         """The architecture that `encode` numbered.
