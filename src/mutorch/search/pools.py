@@ -1,5 +1,6 @@
 """Where candidates are evaluated."""
 
+import warnings
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
@@ -9,6 +10,7 @@ from mutorch.errors import ConfigError
 from mutorch.space import Architecture
 
 from .evaluation import Evaluation, Outcome
+from .processes import Processes
 
 
 class Pool(Protocol):
@@ -56,16 +58,23 @@ class InProcess:
         self._waiting.clear()
 
 
-def make_pool(workers: int | PoolFactory, evaluation: Evaluation) -> Pool:
-    """The pool that `workers` of `search` says.
+def make_pool(workers: int | PoolFactory, evaluation: Evaluation, ahead: int) -> Pool:
+    """The pool that `workers` of `search` says; a warning where it has more workers than trials are under way.
 
     Errors:
         ConfigError: neither a number of processes nor a function that makes a pool.
     """
-    if callable(workers):
-        return workers(evaluation)
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
+    if not callable(workers) and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
         raise ConfigError(
             f"workers is a number of processes (0: evaluate in this one), or a function that makes a pool, got {workers!r}"
         )
-    return InProcess(evaluation)
+    factory = workers if callable(workers) else Processes(workers) if workers else InProcess
+    pool = factory(evaluation)
+    count = getattr(pool, "count", 1)
+    if count > ahead:
+        warnings.warn(
+            f"there are {count} workers, and no more than ahead={ahead} trials are under way at once: {count - ahead} have "
+            f"nothing to do; give ahead={count}, which makes it another search, with other results",
+            stacklevel=4,
+        )
+    return pool

@@ -162,7 +162,7 @@ def search_space(
     judge = Judge(objectives, table, bounds, on_error)
     trials: list[Trial] = []
     exhausted = interrupted = False
-    with _open(log, run, resume) as book, make_pool(workers, Evaluation(evaluate, seed)) as pool:
+    with _open(log, run, resume) as book, make_pool(workers, Evaluation(evaluate, seed), ahead) as pool:
         try:
             exhausted = ask_and_tell(
                 chooser, pool, book, judge, trials, num_trials=num_trials, ahead=ahead, on_trial=listeners, until=until
