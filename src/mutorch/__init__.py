@@ -11,6 +11,7 @@ from mutorch.channels import set_mode_ as set_mode_
 from mutorch.channels import widths as widths
 from mutorch.cost import Budget as Budget
 from mutorch.cost import CostTable as CostTable
+from mutorch.cost import LatencyTable as LatencyTable
 from mutorch.cost import count as count
 from mutorch.errors import MutorchError as MutorchError
 from mutorch.mutables import DerivedMutable as DerivedMutable
@@ -27,11 +28,14 @@ from mutorch.pruning import sensitivity as sensitivity
 from mutorch.pruning import shrink as shrink
 from mutorch.search import search as search  # the function: `from mutorch.search import History` works all the same
 from mutorch.space import SearchSpace as SearchSpace
+from mutorch.subnet import LatencyRunner as LatencyRunner
 from mutorch.subnet import check as check
 from mutorch.subnet import compare as compare
 from mutorch.subnet import export as export
 from mutorch.subnet import freeze as freeze
+from mutorch.subnet import latency_table as latency_table
 from mutorch.subnet import load as load
+from mutorch.subnet import remeasure as remeasure
 from mutorch.subnet import save as save
 from mutorch.subnet import save_program as save_program
 from mutorch.subnet import shrink_like as shrink_like

@@ -17,6 +17,8 @@ FOLDS = 20
 _SHRINKAGES = (0.0, *(float(value) for value in np.logspace(-4, 2, 13)))
 _FREE = 100.0
 """The scale of terms that are hardly shrunk: the constant, and counted costs."""
+_EXACT = 1e-4
+"""A relative error below which more terms are not tried: nobody measures better."""
 _ANCHORED = 4
 """Decisions up to which a table is taken apart."""
 _HELPS = 0.95
@@ -157,7 +159,7 @@ def _kind(name: str, costs: Sequence[tuple[Factors, float]], blocks: Sequence[Te
 def _best(kinds: Sequence[_Kind], rows: NDArray[np.bool_], milliseconds: Floats) -> _Model:
     best = _shrunk(kinds[0], rows, milliseconds)
     for kind in kinds[1:]:
-        if best.error < 1e-9:
+        if best.error < _EXACT:
             break
         other = _shrunk(kind, rows, milliseconds)
         best = other if other.error < _HELPS * best.error else best

@@ -19,6 +19,9 @@ Key = tuple[int, ...]
 _ENTRIES = 200_000
 """Numbers up to which two decisions that follow each other have terms together."""
 
+_SLOPE = 10.0
+"""How freely a latency may grow with a number, relative to what each number may add by itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -92,14 +95,15 @@ class TermsOf:
         return np.stack([self._active(number, np.asarray(codes).T) for number in range(len(self._counts))], axis=1)
 
     def _steps(self, number: int) -> tuple[int, Floats]:
-        """A term for each choice but, of numbers, a step at each: what was not measured lies between its neighbours."""
+        """A term for each choice but, of numbers, a slope and a step at each: what was not measured lies between."""
         decision = self._decisions[number]
         if not _is_ordered(decision):
             return number, np.eye(len(decision.choices))
         rank = np.argsort(np.argsort(decision.choices))
         inside = [np.ones(len(rank))] if decision.when else []
-        steps = np.stack([*inside, *(rank >= step for step in range(1, len(rank)))], axis=1).astype(np.float64)
-        return number, steps
+        slope = [_SLOPE * self._slope(number)[1][:, 0]] if len(rank) > 2 else []
+        steps = np.stack([*inside, *slope, *(rank >= step for step in range(1, len(rank)))], axis=1)
+        return number, steps.astype(np.float64)
 
     def _slope(self, number: int) -> tuple[int, Floats]:
         """Fewer terms, for products: of numbers, only how large they are."""

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from mutorch.cost import Budget, CostTable, ExampleInputs, LatencyTable, Measured
-from mutorch.errors import BudgetError
+from mutorch.errors import BudgetError, CostError, nearest
 from mutorch.mutators import Mutator
 from mutorch.space import Architecture, Choice
 
@@ -104,6 +104,8 @@ def _predictor(table: CostTable | LatencyTable | None, metric: str) -> LatencyTa
     if not isinstance(table, CostTable):
         return table
     table.factors(metric)  # an error that names the metrics there are
+    if metric not in table.measured:
+        raise CostError(f"{metric!r} is counted, not measured; {nearest(metric, table.measured)}")
     return table.measured[metric]
 
 
