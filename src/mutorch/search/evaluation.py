@@ -17,6 +17,10 @@ from mutorch.subnet.export import export  # by its file: mypy takes the name of 
 
 from .objectives import as_plain
 
+_get_bit_generator = np.random.get_bit_generator  # type: ignore[attr-defined]
+_set_bit_generator = np.random.set_bit_generator  # type: ignore[attr-defined]
+"""NumPy's stubs lack both."""
+
 Evaluate = Callable[[nn.Module], float | Mapping[str, float]]
 """Takes a plain model in evaluation mode, returns what to maximise: a number, or a dict of them."""
 
@@ -90,16 +94,17 @@ class SubnetEvaluation:
 def seeded(seed: int, index: int) -> Iterator[None]:
     """Global generators that depend on seed and index only; they are as before afterwards."""
     draw = random_at(seed, "evaluation", index)
-    states = random.getstate(), np.random.get_state()
+    # Whole generators change places, where that can be: copying the state of NumPy's takes longer than all the rest.
+    python, numpy_ = random.getstate(), _get_bit_generator()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(draw.getrandbits(63))
         if devices:
             torch.cuda.manual_seed_all(draw.getrandbits(63))
         random.seed(draw.getrandbits(63))
-        np.random.seed(draw.getrandbits(32))
+        _set_bit_generator(np.random.MT19937(draw.getrandbits(63)))
         try:
             yield
         finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
+            random.setstate(python)
+            _set_bit_generator(numpy_)
