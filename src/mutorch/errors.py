@@ -124,6 +124,14 @@ class TrialTimeoutError(MutorchError, TimeoutError):
     """An evaluation that took longer than it may."""
 
 
+class LogLockedError(ResumeError):
+    """A log that another search writes right now."""
+
+
+class StorageError(MutorchError, ConnectionError):
+    """A shared storage that cannot be reached, or does not do what was asked of it."""
+
+
 class MissingExtraError(MutorchError, ImportError):
     """An optional library that is not installed; the message has the install line."""
 

@@ -1,8 +1,5 @@
 import math
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -183,77 +180,6 @@ def test_a_strategy_that_leaves_the_budget_is_told_so_before_anything_is_evaluat
 
 
 # ---- logs and resuming -----------------------------------------------------------------------------------------------
-
-
-def test_a_log_cut_anywhere_gives_the_history_of_an_uninterrupted_search(toy, tmp_path):
-    options = {"budget": {"macs": "50%"}, "num_trials": 26}
-    whole = outcome(run(toy, **options))
-    path = tmp_path / "run.jsonl"
-    run(toy, log=path, **options)
-    content = path.read_bytes()
-    ends = [n for n, byte in enumerate(content) if byte == ord("\n")]
-    cuts = [*range(ends[-2] - 2, len(content), 11), *(ends[n] + 1 for n in range(0, 26, 6)), 3]
-    for cut in cuts:
-        path.write_bytes(content[:cut])
-        toy.evaluated.clear()
-        assert outcome(run(toy, log=path, **options)) == whole
-        assert len(toy.evaluated) == 26 - max(0, content[:cut].count(b"\n") - 1)
-
-
-SCRIPT = """
-import os, random, signal, sys
-import torch
-from torch import nn
-from mutorch.cost import CostTable
-from mutorch.mutables import OneShotMutableOP
-from mutorch.mutators import Mutator
-from mutorch.search import search
-from mutorch.subnet.export import record_of
-
-torch.manual_seed(0)
-net = nn.Sequential(*(OneShotMutableOP({n: nn.Linear(2, 2, bias=n == "a") for n in "abc"}) for _ in range(5)))
-mutator = Mutator(net)
-table = CostTable.from_model(mutator, torch.zeros(1, 2))
-
-def run(log=None, kill_at=None):
-    calls = 0
-
-    def evaluate(model):
-        nonlocal calls
-        calls += 1
-        if calls == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return {"score": sum(map(ord, "".join(record_of(model)["architecture"].values()))) % 97}
-
-    history = search(net, mutator, evaluate, table=table, budget={"params": "80%"}, num_trials=40, seed=1, log=log)
-    return [(trial.index, trial.architecture, trial.score, trial.metrics, trial.costs) for trial in history]
-
-kills, rng = 0, random.Random(0)
-while True:
-    child = os.fork()
-    if not child:
-        run(sys.argv[1], kill_at=rng.randint(1, 6))
-        os._exit(0)
-    rng.random()
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
-        break
-    kills += 1
-assert run(sys.argv[1]) == run()
-print(kills, "kills, the same history")
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here, to start many of them quickly")
-def test_a_search_killed_again_and_again_ends_with_the_history_of_an_uninterrupted_one(tmp_path):
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "run.jsonl")]
-    # One thread: a fork has no others.
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stderr
-    kills, said = done.stdout.split(" ", 1)
-    assert int(kills) > 5
-    assert said == "kills, the same history\n"
 
 
 def test_more_trials_continue_a_search_and_fewer_read_its_beginning(toy, tmp_path):

@@ -16,6 +16,8 @@ from .history import Trial as Trial
 from .pools import InProcess as InProcess
 from .pools import Pool as Pool
 from .pools import PoolFactory as PoolFactory
+from .repair import Repaired as Repaired
+from .repair import repair as repair
 from .sample_widths import expected_widths as expected_widths
 from .sample_widths import sample_widths as sample_widths
 from .search import AHEAD as AHEAD
