@@ -40,6 +40,7 @@ from mutorch.recipes import prune as prune_model
 from mutorch.recipes.gradient_run import parts_of
 from mutorch.recipes.slimmable_settings import RECIPES as SLIMMABLE
 from mutorch.registry import import_custom, load_config
+from mutorch.search import repair as repair_log
 from mutorch.subnet import export as export_subnet
 from mutorch.subnet import save, save_program, to_onnx
 from mutorch.training import recalibrate_
@@ -216,6 +217,17 @@ def space(config: ConfigFile) -> None:
     for metric in ("macs", "params", "act_mem_mb", "size_mb"):
         smallest, largest = run.table.reachable(metric)
         console.print(f"{metric:<11} {smallest:,.6g} to {largest:,.6g}", highlight=False)
+
+
+@app.command()
+def repair(
+    log: Annotated[Path, typer.Argument(help="The log of a search, e.g. run.jsonl.")],
+    keep_following: Annotated[
+        bool, typer.Option(help="Keep also what comes after the first wrong line, where it is as it was written.")
+    ] = False,
+) -> None:
+    """Take out of a damaged log what cannot be trusted, so that its search goes on; what is taken out is kept beside it."""
+    console.print(str(repair_log(log, keep_following=keep_following)), highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command()

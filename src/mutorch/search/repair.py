@@ -11,6 +11,9 @@ from mutorch.utils import whole_file
 from .lines import FORMAT, Scan, scan, seal, split, trial_of, unseal
 from .lock import FileLock
 
+_SHOWN = 10
+"""Lines that are told of one by one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
@@ -32,11 +35,14 @@ class Repaired:
 
     def __str__(self) -> str:
         if self.backup is None:
-            return f"{self.path}: nothing is wrong with it, {self.kept} trials"
-        lines = [f"{self.path}: {self.kept} trials kept; as it was: {self.backup}"]
+            return f"{self.path}: nothing is wrong with it, {_count(self.kept, 'trial')}"
+        lines = [f"{self.path}: {_count(self.kept, 'trial')} kept; as it was: {self.backup}"]
         if self.rejected:
-            lines.append(f"{self.rejected_file}: {len(self.rejected)} lines taken out")
-        return "\n".join([*lines, *(f"  line {number}: {why}" for number, why in self.rejected)])
+            lines.append(f"{self.rejected_file}: {_count(len(self.rejected), 'line')} taken out")
+        lines += [f"  line {number}: {why}" for number, why in self.rejected[:_SHOWN]]
+        if len(self.rejected) > _SHOWN:
+            lines.append(f"  and {len(self.rejected) - _SHOWN} more")
+        return "\n".join(lines)
 
 
 def repair(path: str | os.PathLike[str], *, keep_following: bool = False) -> Repaired:
@@ -122,6 +128,8 @@ def _sorted_out(
     rejected: list[tuple[int, bytes, str]] = []
     indices: set[int] = set()
     for number, (line, is_whole) in enumerate(split(content), start=1):
+        if kept and _closes(line):
+            continue
         try:
             if number == found.number and found.wrong is not None and not keep_following:
                 raise ValueError(found.wrong)
@@ -130,8 +138,6 @@ def _sorted_out(
             if not is_whole:
                 raise ValueError("it is half a line")
             entry, _ = unseal(line, None)
-            if "closed" in entry:
-                continue
             if kept:
                 index = trial_of(entry).index
                 if index in indices:
@@ -141,6 +147,18 @@ def _sorted_out(
         except ValueError as error:
             rejected.append((number, line, str(error)))
     return kept, rejected
+
+
+def _closes(line: bytes) -> bool:
+    """Whether it is the line that closes a log, as it was written: it tells of no trial."""
+    try:
+        return "closed" in unseal(line, None)[0]
+    except ValueError:
+        return False
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + "s" * (number != 1)
 
 
 def _unused(path: Path) -> Path:
