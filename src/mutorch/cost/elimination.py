@@ -12,7 +12,8 @@ from .amount import along
 from .factors import Key
 
 ENTRIES = 1_000_000
-"""The largest table of an elimination; what would need a larger one is split, and then bounded instead of exact."""
+"""How large the tables of an elimination may be together; what would need more is split, and then bounded, not exact."""
+_LIMITS = (ENTRIES, 65536, 4096, 256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,23 @@ def flat(columns: NDArray[Any], key: Key, counts: Sequence[int]) -> NDArray[np.i
 
 
 def plan(counts: Sequence[int], keys: Iterable[Key], entries: int = ENTRIES) -> list[Bucket]:
-    """The order of elimination, the decision that needs the smallest table first, and what is added up for each."""
+    """The order of elimination, the decision that needs the smallest table first, and what is added up for each.
+
+    Args:
+        counts: how many choices each decision has.
+        keys: the decisions of each table, ascending.
+        entries: how many entries all tables that are made may have, about; where no part has fewer than that, as few as can be.
+    """
+    keys = list(keys)
+    buckets: list[Bucket] = []
+    for limit in (entries, *(limit for limit in _LIMITS if limit < entries)):
+        buckets = _planned(counts, keys, limit)
+        if sum(_size(counts, [part.key]) for bucket in buckets for part in bucket.parts) <= entries:
+            break
+    return buckets
+
+
+def _planned(counts: Sequence[int], keys: Iterable[Key], limit: int) -> list[Bucket]:
     touching: list[set[Key]] = [set() for _ in counts]
     for key in keys:
         for number in key:
@@ -74,7 +91,7 @@ def plan(counts: Sequence[int], keys: Iterable[Key], entries: int = ENTRIES) -> 
         decision = min(left, key=lambda one: (sizes[one], one))
         left.remove(decision)
         parts = []
-        for tables in _parts(counts, sorted(touching[decision]), entries):
+        for tables in _parts(counts, sorted(touching[decision]), limit):
             key = tuple(sorted({number for table in tables for number in table} | {decision}))
             parts.append(Part(tuple(tables), key, tuple(number for number in key if number != decision)))
         buckets.append(Bucket(decision, tuple(parts)))
@@ -89,12 +106,12 @@ def plan(counts: Sequence[int], keys: Iterable[Key], entries: int = ENTRIES) -> 
     return buckets
 
 
-def _parts(counts: Sequence[int], keys: list[Key], entries: int) -> list[list[Key]]:
+def _parts(counts: Sequence[int], keys: list[Key], limit: int) -> list[list[Key]]:
     """The tables of a decision in as few parts as the largest table allows; one part where all fit."""
     parts: list[list[Key]] = []
     for key in sorted(keys, key=lambda one: (-_size(counts, [one]), one)):
         for part in parts:
-            if _size(counts, [*part, key]) <= entries:
+            if _size(counts, [*part, key]) <= limit:
                 part.append(key)
                 break
         else:

@@ -55,9 +55,10 @@ class Gibbs:
         drawn: list[_Drawn] = []
         for bucket in self._buckets:
             options = []
-            for part in bucket.parts:
-                message, conditional = _summed(part.taken(left, self.counts) * float(len(bucket.parts)))
-                send(left, part.rest, message / len(bucket.parts))
+            totals = [part.taken(left, self.counts) for part in bucket.parts]
+            for part, total in zip(bucket.parts, totals if len(totals) == 1 else _alike(totals), strict=True):
+                message, conditional = _summed(total * float(len(totals)))
+                send(left, part.rest, message / len(totals))
                 options.append((part.rest, conditional))
             drawn.append(_Drawn((bucket.decision,), options))
         return Tilt(self.counts, float(left.get((), np.float64(0))), list(reversed(drawn)))
@@ -140,6 +141,17 @@ def _found(
 ) -> NDArray[np.intp]:
     found = np.searchsorted(ends, rows + uniform, side="right") - rows * states
     return np.minimum(found, states - 1)  # `rows + uniform` may round up to the next row
+
+
+def _alike(totals: Sequence[LogTable]) -> list[LogTable]:
+    """The same sum, of parts that say as nearly as can be the same of the last decision: they are drawn from in turns."""
+    means = []
+    for total in totals:
+        rows = total.reshape(-1, total.shape[-1])
+        finite = np.isfinite(rows)
+        means.append(np.where(finite, rows, 0.0).sum(axis=0) / np.maximum(finite.sum(axis=0), 1))
+    shared = sum(means[1:], start=means[0]) / len(means)
+    return [total + (shared - mean) for total, mean in zip(totals, means, strict=True)]
 
 
 def _summed(total: LogTable) -> tuple[LogTable, NDArray[np.float64]]:
