@@ -16,6 +16,9 @@ from .history import Trial as Trial
 from .pools import InProcess as InProcess
 from .pools import Pool as Pool
 from .pools import PoolFactory as PoolFactory
+from .processes import Processes as Processes
+from .ranks import Ranks as Ranks
+from .ray_workers import RayWorkers as RayWorkers
 from .repair import Repaired as Repaired
 from .repair import repair as repair
 from .sample_widths import expected_widths as expected_widths
@@ -27,3 +30,5 @@ from .strategies import Evolution as Evolution
 from .strategies import RandomSearch as RandomSearch
 from .strategies import Strategy as Strategy
 from .strategies import StrategyFactory as StrategyFactory
+from .workplace import worker_device as worker_device
+from .workplace import worker_index as worker_index

@@ -1,7 +1,6 @@
 """The loop of every search: ask, evaluate, tell, write down."""
 
 import math
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -87,14 +86,13 @@ def ask_and_tell(
     num_trials: int,
     ahead: int,
     on_trial: Sequence[OnTrial],
-    until: float = math.inf,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Append all trials, in order; whether the strategy had no more.
 
     A trial is asked for when all but the `ahead - 1` before it were told, and told in the order of asking, whatever the order in
     which results come: what is evaluated depends on strategy and results alone, not on how many work, or how fast. What the log
-    has already is told in its turn, not evaluated. When `time.monotonic()` is past `until`, no trial is begun that the log does not
-    reach to.
+    has already is told in its turn, not evaluated. When `is_over`, no trial is begun that the log does not reach to.
     """
     asked: list[Architecture] = []
     costs: dict[int, Costs | None] = {}
@@ -103,7 +101,7 @@ def ask_and_tell(
     fresh: set[int] = set()
     while len(trials) < num_trials:
         is_last = False
-        while len(asked) < min(num_trials, len(trials) + ahead) and (len(asked) <= reached or time.monotonic() < until):
+        while len(asked) < min(num_trials, len(trials) + ahead) and (len(asked) <= reached or not is_over()):
             architecture = chooser.ask()
             if architecture is None:
                 is_last = True

@@ -1,8 +1,6 @@
 """Search a supernet, or any space, under a budget."""
 
-import math
 import os
-import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -22,7 +20,7 @@ from .history import History, Trial
 from .log import Log
 from .loop import Judge, OnTrial, ask_and_tell, finished
 from .objectives import Objectives
-from .pools import PoolFactory, make_pool
+from .pools import PoolFactory, deadline, is_first, make_pool, open_log
 from .strategies import StrategyFactory, make_strategy
 
 AHEAD = 8
@@ -142,7 +140,6 @@ def search_space(
             raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}")
     if max_seconds is not None and not max_seconds > 0:
         raise ConfigError(f"max_seconds must be above 0, or left out for no limit, got {max_seconds!r}")
-    until = math.inf if max_seconds is None else time.monotonic() + max_seconds
     _check_word("resume mode", resume, ("auto", "never", "must"))
     _check_word("on_error", on_error, ("raise", "record"))
     if budget is not None and table is None:
@@ -162,10 +159,23 @@ def search_space(
     judge = Judge(objectives, table, bounds, on_error)
     trials: list[Trial] = []
     exhausted = interrupted = False
-    with _open(log, run, resume) as book, make_pool(workers, Evaluation(evaluate, seed), ahead) as pool:
+    with (
+        make_pool(workers, Evaluation(evaluate, seed), ahead) as pool,
+        open_log(
+            pool, lambda: _open(log, run, resume), {**run, "num_trials": num_trials, "on_error": on_error}
+        ) as book,
+    ):
         try:
             exhausted = ask_and_tell(
-                chooser, pool, book, judge, trials, num_trials=num_trials, ahead=ahead, on_trial=listeners, until=until
+                chooser,
+                pool,
+                book,
+                judge,
+                trials,
+                num_trials=num_trials,
+                ahead=ahead,
+                on_trial=listeners if is_first(pool) else (),
+                is_over=deadline(pool, max_seconds),
             )
         except KeyboardInterrupt:
             interrupted = True

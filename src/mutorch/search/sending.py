@@ -88,31 +88,27 @@ class _Moved:
 
 def pack(outcome: Outcome, pickler: Any = pickle) -> bytes:
     """An outcome as bytes, whatever its error is."""
-    error = outcome.error
-    if error is None:
-        return pickle.dumps((outcome.index, outcome.result, outcome.seconds, None, None))
-    error.add_note("in its worker:\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip())
-    told = (type(error).__name__, str(error), tuple(error.__notes__))
-    return pickle.dumps((outcome.index, outcome.result, outcome.seconds, _dumped(error, pickler), told))
+    error = None if outcome.error is None else pack_error(outcome.error, pickler)
+    return pickle.dumps((outcome.index, outcome.result, outcome.seconds, error))
 
 
 def unpack(data: bytes) -> Outcome:
-    """The outcome; an error that cannot be read becomes a `RemoteError` with its name, text and notes."""
-    index, result, seconds, whole, told = pickle.loads(data)
-    if told is None:
-        return Outcome(index, result, seconds)
-    return Outcome(index, result, seconds, _loaded(whole, told))
+    """The outcome."""
+    index, result, seconds, error = pickle.loads(data)
+    return Outcome(index, result, seconds, None if error is None else unpack_error(error))
 
 
-def _dumped(error: Exception, pickler: Any) -> bytes | None:
-    try:
-        return bytes(pickler.dumps(error))
-    except Exception:  # whatever a class of somebody else's raises
-        return None
+def pack_error(error: Exception, pickler: Any = pickle) -> bytes:
+    """An error as bytes, with its notes and where it was raised."""
+    if error.__traceback__ is not None:
+        error.add_note("in its worker:\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip())
+    told = (type(error).__name__, str(error), tuple(getattr(error, "__notes__", ())))
+    return pickle.dumps((_dumped(error, pickler), told))
 
 
-def _loaded(whole: bytes | None, told: tuple[str, str, tuple[str, ...]]) -> Exception:
-    name, text, notes = told
+def unpack_error(data: bytes) -> Exception:
+    """The error; one that cannot be read becomes a `RemoteError` with its name, text and notes."""
+    whole, (name, text, notes) = pickle.loads(data)
     try:
         error = None if whole is None else pickle.loads(whole)
         if isinstance(error, Exception) and str(error) == text:
@@ -123,6 +119,13 @@ def _loaded(whole: bytes | None, told: tuple[str, str, tuple[str, ...]]) -> Exce
     for note in notes:
         stand_in.add_note(note)
     return stand_in
+
+
+def _dumped(error: Exception, pickler: Any) -> bytes | None:
+    try:
+        return bytes(pickler.dumps(error))
+    except Exception:  # whatever a class of somebody else's raises
+        return None
 
 
 def _unsendable(thing: Any, pickler: Any, depth: int = 8) -> tuple[str, ...]:
