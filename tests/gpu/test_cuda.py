@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mutorch import CostTable, Mutator, check, export, searchable
+from mutorch import CostTable, LatencyRunner, Mutator, check, export, latency_table, remeasure, searchable
 from mutorch.models import chain_net
 from mutorch.testing import ClutteredDigits, check_export
 from mutorch.training import fit, recalibrate_
@@ -58,3 +58,26 @@ def test_a_searchable_model_on_cuda_computes_what_its_exports_compute_in_both_mo
     found = check(searchable(model.cuda().eval(), x), n=3, tolerance=1e-4)
     assert found.exported <= 1e-4
     assert found.masked is not None
+
+
+@pytest.mark.filterwarnings("ignore:.* measured latencies vary:UserWarning")
+@pytest.mark.parametrize("runtime", ["eager", "compile"])
+def test_latency_on_cuda_waits_for_the_device(runtime):
+    small, large = nn.Linear(64, 64), nn.Sequential(*(nn.Linear(4096, 4096) for _ in range(8)))
+    runner = LatencyRunner(runtime, device="cuda", dtype="fp16", batch=1024, repeats=20, warmup=5)
+    fast, slow = runner(small, torch.zeros(1, 64)), runner(large, torch.zeros(1, 4096))
+    # 8 products of 1024 x 4096 x 4096 take a while on any device; launching them alone does not.
+    assert slow.median_ms > fast.median_ms
+    assert (slow.device, slow.dtype, slow.batch) == ("cuda:0", "fp16", 1024)
+    assert next(large.parameters()).device.type == "cpu"
+
+
+@pytest.mark.filterwarnings("ignore:.* measured latencies vary:UserWarning")
+def test_a_table_of_latencies_is_built_and_remeasured_on_cuda():
+    net = chain_net()
+    mutator, image = Mutator(net), torch.zeros(1, 1, 10, 10)
+    runner = LatencyRunner(device="cuda", batch=64, repeats=10)
+    table = latency_table(net, mutator, image, runner=runner, num_samples=40)
+    assert "cuda" in table.measured_on
+    found = remeasure(net, mutator, [mutator.max_choices, mutator.min_choices], runner, image, table=table)
+    assert all(one.measured.median_ms > 0 and one.predicted_ms > 0 for one in found)

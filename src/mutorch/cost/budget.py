@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from mutorch.errors import BudgetError, InfeasibleBudgetError, nearest
 
 from .count import Costs
 from .factors import Codes
+from .latency_table import LatencyTable
 from .table import CostTable
 
 _SUFFIX = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
@@ -19,6 +20,21 @@ _AMOUNT = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([kKMGBT]?)(%?)\s*$", re.
 
 BudgetSpec = Mapping[str, Any]
 """Metric to bound: `{"macs": "300M", "params": "50%", "size_mb": (1, 4)}`."""
+
+
+class Priced(Protocol):
+    """What a budget is read for: a `CostTable`, or another thing that knows its metrics and how far they reach."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What can be bounded."""
+
+    @property
+    def measured(self) -> Mapping[str, LatencyTable]:
+        """Those of the metrics that are predicted from measurements."""
+
+    def reachable(self, metric: str) -> tuple[float, float]:
+        """The smallest and the largest value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +53,7 @@ class Budget:
     bounds: Mapping[str, tuple[float, float]]
 
     @classmethod
-    def parse(cls, spec: "BudgetSpec | Budget | None", table: CostTable) -> "Budget":
+    def parse(cls, spec: "BudgetSpec | Budget | None", table: Priced) -> "Budget":
         """The budget that `spec` writes, for the space of `table`.
 
         Errors:
@@ -106,7 +122,7 @@ class Budget:
         return ", ".join(parts) or "none"
 
 
-def _bounds(metric: str, bound: Any, table: CostTable) -> tuple[float, float]:
+def _bounds(metric: str, bound: Any, table: Priced) -> tuple[float, float]:
     _check_metric(metric, table)
     low, high = bound if isinstance(bound, tuple | list) and len(bound) == 2 else (None, bound)
     lower = -np.inf if low is None else _amount(metric, low, table)
@@ -116,7 +132,7 @@ def _bounds(metric: str, bound: Any, table: CostTable) -> tuple[float, float]:
     return float(lower), float(upper)
 
 
-def _check_metric(metric: str, table: CostTable) -> None:
+def _check_metric(metric: str, table: Priced) -> None:
     """Whether the table knows a metric well enough to bound it."""
     if metric not in table.metrics:
         hint = (
@@ -134,7 +150,7 @@ def _check_metric(metric: str, table: CostTable) -> None:
         )
 
 
-def _amount(metric: str, amount: Any, table: CostTable) -> float:
+def _amount(metric: str, amount: Any, table: Priced) -> float:
     if isinstance(amount, int | float | np.number) and not isinstance(amount, bool) and not np.isnan(amount):
         return float(amount)
     match = _AMOUNT.match(amount) if isinstance(amount, str) else None

@@ -214,7 +214,7 @@ def _anchored(tables: Mapping[Key, Floats]) -> dict[Key, Floats]:
             split: dict[Key, Floats] = {}
             for decisions, part in parts.items():
                 axis = decisions.index(decision)
-                first = part.take(0, axis=axis)
+                first = np.asarray(part.take(0, axis=axis))
                 _add(split, decisions, part - np.expand_dims(first, axis))
                 _add(split, decisions[:axis] + decisions[axis + 1 :], first)
             parts = split
@@ -228,8 +228,8 @@ def _add(total: dict[Key, Floats], key: Key, table: Floats) -> None:
 
 
 def _ranks(values: Floats) -> Floats:
-    """From 0; equal values share the mean of theirs."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    """From 0; equal values, rounding errors aside, share the mean of theirs."""
+    _, places, counts = np.unique(np.round(values / values.mean(), 9), return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     means: Floats = (last - 1 - (counts - 1) / 2)[places.reshape(-1)]
     return means

@@ -2,9 +2,10 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, cast
+from types import MappingProxyType
+from typing import Any, Self
 
-from mutorch.cost import Budget, Costs, CostTable, count
+from mutorch.cost import METRICS, Budget, Costs, CostTable, LatencyTable, count
 from mutorch.errors import CostError, InfeasibleBudgetError
 from mutorch.mutators import Mutator
 from mutorch.space import Architecture
@@ -21,6 +22,7 @@ class Prices:
         min_ratio: the smallest share of its channels that a unit keeps.
 
     Attributes:
+        metrics: what a budget can bound; nothing of it is `measured`.
         widths: unit to the numbers of channels that it may have, ascending.
         table: the table, if there is one.
         whole: unit to the number of its channels before anything was cut.
@@ -36,6 +38,9 @@ class Prices:
         >>> prices.widths, prices({"0": 6}).macs
         ({'0': [4, 5, 6, 7, 8]}, 36)
     """
+
+    metrics = METRICS
+    measured: Mapping[str, LatencyTable] = MappingProxyType({})
 
     def __init__(self, mutator: Mutator, example_inputs: ExampleInputs, *, min_ratio: float = 0.0) -> None:
         self._mutator = mutator
@@ -91,7 +96,7 @@ class Prices:
             BudgetError: an unknown metric, an amount that cannot be read, or nothing to bound.
             InfeasibleBudgetError: bounds that the narrowest model exceeds; says what is reachable.
         """
-        budget = Budget.parse(spec, cast("CostTable", self))
+        budget = Budget.parse(spec, self)
         if not self.fits(budget, self.at([0] * len(self.widths))):
             narrowest = self(self.at([0] * len(self.widths)))
             has = ", ".join(f"{metric} {narrowest[metric]:,.6g}" for metric in budget.bounds)
