@@ -9,52 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from mutorch.cost import METRICS, Costs
+from mutorch.cost import METRICS
 from mutorch.errors import CostError, StateError, nearest
-from mutorch.space import Architecture
 
 from .dominance import dominates, hypervolume
 from .objectives import SCORE
 from .objectives import as_score as as_score
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One evaluated architecture.
-
-    Attributes:
-        index: its number in the search, from 0.
-        score: the first objective, to be maximised; `-inf` where the evaluation gave no number.
-        metrics: all that the evaluation returned.
-        costs: what the table says; `None` in a search without one.
-        seconds: how long the evaluation took.
-        values: all objectives, to be maximised (those to be minimised with a minus); the score alone unless given.
-        violation: how far the constraints of the search are missed; 0 where all hold.
-        error: what went wrong, in a search that records errors.
-    """
-
-    index: int
-    architecture: Architecture
-    score: float
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    costs: Costs | None = None
-    seconds: float = 0.0
-    values: tuple[float, ...] = ()
-    violation: float = 0.0
-    error: str | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "values", self.values or (self.score,))
-
-    @property
-    def is_feasible(self) -> bool:
-        """Whether it was evaluated, and all constraints hold."""
-        return self.violation == 0 and self.error is None
-
-    @property
-    def key(self) -> tuple[bool, float, float, int]:
-        """What sorts trials, best first: without errors, then by violation, score, and the earlier one."""
-        return self.error is not None, self.violation, -as_score(self.score), self.index
+from .plots import pareto_figure, progress_figure
+from .trial import Trial as Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +98,24 @@ class History:
         """Each trial as a flat dict (index, score, costs, metrics, one key per decision), for `pandas.DataFrame` and the like."""
         return [_row(trial) for trial in self.trials]
 
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """A matplotlib figure: the front of several objectives, or of score against macs; without costs, the score over trials.
+
+        Other figures are in `mutorch.search.plots`, and all of them in the report of `mutorch.reporting`. Needs the extra `report`.
+
+        Args:
+            path: a file to write it to, as `.png`, `.svg` or `.pdf`.
+
+        Errors:
+            StateError: no trials.
+            MissingExtraError: matplotlib is not installed.
+        """
+        has_front = len(self.objectives) > 1 or any(trial.costs is not None for trial in self.trials)
+        figure = pareto_figure(self) if has_front else progress_figure(self)
+        if path is not None:
+            figure.savefig(path, dpi=150)
+        return figure
+
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write `table` as a CSV file."""
         rows = self.table()
@@ -155,7 +135,7 @@ class History:
 def _row(trial: Trial) -> dict[str, Any]:
     row: dict[str, Any] = {"index": trial.index, "score": trial.score}
     if trial.costs is not None:
-        row |= {metric: trial.costs[metric] for metric in METRICS}
+        row |= {metric: trial.costs[metric] for metric in METRICS} | dict(trial.costs.measured)
     row |= trial.metrics
     if trial.violation:
         row["violation"] = trial.violation
@@ -186,4 +166,5 @@ def _cost(trial: Trial, metric: str) -> float:
     try:
         return trial.costs[metric]
     except (AttributeError, CostError) as error:
-        raise StateError(f"no metric {metric!r}; {nearest(metric, METRICS)}") from error
+        known = (*METRICS, *trial.costs.measured)
+        raise StateError(f"no metric {metric!r}; {nearest(metric, known)}") from error
