@@ -53,14 +53,9 @@ def main(epochs: int, trials: int) -> dict[str, float]:
         return (model(x).argmax(1) == y).float().mean().item()
 
     batches = [x for x, _ in data.loader("train", 256)]  # each candidate's BatchNorm statistics are measured on these
-    settings = {
-        "budget": {"macs": "50%"},
-        "example_inputs": data.example_inputs,
-        "calibrate": batches,
-        "num_trials": trials,
-    }
-    best = mutorch.search(net, mutator, accuracy, **settings).best.architecture
-    architectures = {"found": best, "largest": mutator.space.max, "smallest": mutator.space.min}
+    settings = {"budget": {"macs": "50%"}, "calibrate": batches, "num_trials": trials}
+    history = mutorch.search(net, mutator, accuracy, example_inputs=data.example_inputs, **settings)
+    architectures = {"found": history.best.architecture, "largest": mutator.space.max, "smallest": mutator.space.min}
     subnets = {name: mutorch.export(net, each, calibrate=batches).eval() for name, each in architectures.items()}
     mutorch.save(subnets["found"], "lightning_subnet.safetensors")
     print(mutorch.compare(subnets["largest"], subnets["found"], data.example_inputs))
