@@ -111,8 +111,18 @@ def test_predictions_that_are_worse_than_their_tolerance_bound_nothing():
 
 
 def test_a_larger_tolerance_allows_the_bound():
-    table = COUNTED.with_metric("latency_ms", table_of(erratic, tolerance=100.0))
+    strict = table_of(lambda a: board(a) ** 2, tolerance=1e-6)
+    with pytest.raises(BudgetError, match="cannot be bounded"):
+        Budget.parse({"latency_ms": "50%"}, COUNTED.with_metric("latency_ms", strict))
+    table = COUNTED.with_metric("latency_ms", strict.with_tolerance(0.5))
     assert Budget.parse({"latency_ms": "50%"}, table).bounds["latency_ms"][1] > 0
+
+
+def test_a_table_that_predicts_less_than_nothing_bounds_nothing_whatever_its_tolerance():
+    table = COUNTED.with_metric("latency_ms", table_of(erratic, tolerance=100.0))
+    assert table.reachable("latency_ms")[0] < 0
+    with pytest.raises(BudgetError, match="it predicts -.* for some architecture, which nothing takes; measure more"):
+        Budget.parse({"latency_ms": "50%"}, table)
 
 
 def test_predictions_that_are_refused_as_a_bound_are_still_shown():

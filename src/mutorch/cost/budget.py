@@ -70,6 +70,11 @@ class Budget:
         for metric, (low, high) in budget.bounds.items():
             _check_metric(metric, table)
             smallest, largest = table.reachable(metric)
+            if metric in table.measured and smallest <= 0:
+                raise BudgetError(
+                    f"{metric} cannot be bounded by its table: it predicts {smallest:.4g} for some architecture, which nothing "
+                    "takes; measure more architectures (num_samples)"
+                )
             if high < smallest or low > largest:
                 wanted = f"at most {_show(high)}" if high < smallest else f"at least {_show(low)}"
                 source = table.measured.get(metric)
