@@ -132,17 +132,19 @@ class CrewPool:
 
     def _replace(self, worker: int, how: str) -> None:
         """Forget a worker that ended; `_assign` starts another one if there is something to do."""
+        task = self._busy.pop(worker, None)
+        if task is not None:
+            self._again(worker, task, how)
+            return
         self._idle.discard(worker)
         if self._starting.pop(worker, None) is not None:
             self._failed_starts += 1
             if self._failed_starts > self._retries:
-                raise WorkerError(
-                    f"no worker could be started, {self._failed_starts} times: {how}; {self._crew.shortage}"
-                )
-            warnings.warn(f"worker {worker} ended before it was ready: {how}; another one is started", stacklevel=4)
-        task = self._busy.pop(worker, None)
-        if task is None:
-            return
+                raise WorkerError(f"no worker could be started, {self._failed_starts} times: {how}; {self._crew.shortage}")
+        warnings.warn(f"worker {worker} ended without a trial: {how}; another one is started if needed", stacklevel=4)
+
+    def _again(self, worker: int, task: _Task, how: str) -> None:
+        """Try a trial again whose worker ended, or give it up."""
         task.ends += 1
         if task.ends > self._retries:
             error = WorkerError(

@@ -96,13 +96,14 @@ def seeded(seed: int, index: int) -> Iterator[None]:
     draw = random_at(seed, "evaluation", index)
     # Whole generators change places, where that can be: copying the state of NumPy's takes longer than all the rest.
     python, numpy_ = random.getstate(), _get_bit_generator()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    is_started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = list(range(torch.cuda.device_count())) if is_started else []
     with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(draw.getrandbits(63))
-        if devices:
-            torch.cuda.manual_seed_all(draw.getrandbits(63))
         random.seed(draw.getrandbits(63))
         _set_bit_generator(np.random.MT19937(draw.getrandbits(63)))
+        if is_started or (torch.backends.cuda.is_built() and not torch.cuda._is_in_bad_fork()):  # type: ignore[no-untyped-call]
+            torch.cuda.manual_seed_all(draw.getrandbits(63))  # waits where evaluate is the first to use a GPU
         try:
             yield
         finally:

@@ -206,11 +206,11 @@ def _fingerprints(evaluation: Evaluation) -> dict[str, int]:
     subnets = evaluation.evaluate
     if not isinstance(subnets, SubnetEvaluation):
         return {}
-    tensors = dict(subnets.net.named_parameters())
-    if not subnets.calibrate:
+    tensors: dict[str, torch.Tensor] = {**dict(subnets.net.named_parameters())}
+    if subnets.calibrate is None or subnets.calibrate is False:
         tensors |= dict(subnets.net.named_buffers())
     return {
-        name: zlib.crc32(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        name: zlib.crc32(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         for name, tensor in tensors.items()
         if tensor.numel()
     }

@@ -13,6 +13,8 @@ from mutorch.cost.budget import BudgetSpec
 from mutorch.errors import BudgetError, ConfigError, ResumeError, nearest
 from mutorch.mutators import Mutator
 from mutorch.space import SearchSpace
+from mutorch.subnet import LatencyRunner
+from mutorch.subnet import remeasure as measure_again
 
 from .evaluation import Evaluate, EvaluateArchitecture, Evaluation, SubnetEvaluation
 from .feasible import Feasible
@@ -22,6 +24,7 @@ from .loop import Judge, OnTrial, ask_and_tell, finished
 from .objectives import Objectives
 from .pools import PoolFactory, deadline, is_first, make_pool, open_log
 from .strategies import StrategyFactory, make_strategy
+from .winners import LATENCY, measured_again, with_latency
 
 AHEAD = 8
 """How many trials may be under way at once; a number of its own, so that results do not depend on how many work."""
@@ -42,6 +45,8 @@ def search(
     objective: str | Sequence[str] | None = None,
     constraints: Mapping[str, Any] | None = None,
     calibrate: Iterable[Any] | Literal[False] | None = None,
+    runner: LatencyRunner | None = None,
+    remeasure: int = 5,
     workers: int | PoolFactory = 0,
     ahead: int = AHEAD,
     log: str | os.PathLike[str] | None = None,
@@ -71,7 +76,12 @@ def search(
             `{"latency_ms": 12.0, "recall": (0.9, None)}`. What breaks them ranks behind all that keeps to them.
         calibrate: batches to recalibrate with (inputs, or tuples that begin with them), a list or another iterable that
             can be read again; `False` to score with the supernet's statistics knowingly.
-        workers: how many processes evaluate, 0 for this one; or a function that makes a `Pool`. Results do not depend on it.
+        runner: how latency is measured, where it matters. Unless the table has `latency_ms` already, one is built of some measured
+            subnets before the search, and kept beside the log; budgets and objectives then know `latency_ms`, and the best of the
+            search are measured again: `history.measured`.
+        remeasure: how many of the best are measured again by the runner; more, as long as none is within the budget then.
+        workers: how many processes evaluate, 0 for this one, or under torchrun for all ranks, each of which calls this; or a function
+            that makes a `Pool`, such as `Processes(4, threads=2)` or `RayWorkers(16)`. Results do not depend on it.
         ahead: how many trials may be under way at once, so how many workers are of use. Results depend on it, as on the seed: a
             strategy learns of a trial before it is asked for the `ahead`-th after it.
         log: a `.jsonl` file.
@@ -84,11 +94,16 @@ def search(
         BudgetError, InfeasibleBudgetError: before anything is evaluated.
         ResumeError: the log belongs to another search.
     """
+    if isinstance(remeasure, bool) or not isinstance(remeasure, int) or remeasure < 1:
+        raise ConfigError(f"remeasure must be a whole number of at least 1, got {remeasure!r}")
     _check_calibration(mutator.model, calibrate)
-    return search_space(
+    table = _table(mutator, example_inputs, table, budget)
+    if runner is not None:
+        table = with_latency(table, net, mutator, example_inputs, runner, log)
+    history = search_space(
         mutator.space,
         SubnetEvaluation(net, mutator, evaluate, calibrate),
-        table=_table(mutator, example_inputs, table, budget),
+        table=table,
         budget=budget,
         strategy=strategy,
         num_trials=num_trials,
@@ -102,6 +117,16 @@ def search(
         resume=resume,
         on_trial=on_trial,
         on_error=on_error,
+    )
+    if runner is None or table is None or example_inputs is None or history.interrupted or not history.trials:
+        return history
+    bounds = Budget.parse(budget, table)
+    return measured_again(
+        history,
+        lambda some: measure_again(
+            net, mutator, some, runner, example_inputs, table=table, budget=bounds, metric=LATENCY
+        ),
+        remeasure,
     )
 
 

@@ -83,7 +83,9 @@ class _Moved:
     device: str
 
     def __call__(self, storage: Any, location: str) -> Any:
-        return storage if location == "cpu" else torch.serialization.default_restore_location(storage, self.device)
+        if location == "cpu":
+            return storage
+        return torch.serialization.default_restore_location(storage, self.device)  # type: ignore[no-untyped-call]
 
 
 def pack(outcome: Outcome, pickler: Any = pickle) -> bytes:
