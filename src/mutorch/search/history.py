@@ -11,6 +11,7 @@ import numpy as np
 
 from mutorch.cost import METRICS
 from mutorch.errors import CostError, StateError, nearest
+from mutorch.subnet.remeasure import Remeasured
 
 from .dominance import dominates, hypervolume
 from .objectives import SCORE
@@ -28,6 +29,7 @@ class History:
         exhausted: whether it ended early because no other architecture meets the budget.
         objectives: what was maximised, or with a minus before it minimised.
         run: what the search was: space, budget, strategy, seed and so on, as in the header of its log.
+        measured: the latency of the best, measured again at the end, by the index of the trial.
 
     Example:
         >>> history = History([Trial(0, {"op": "a"}, 0.5), Trial(1, {"op": "b"}, 0.7)])
@@ -40,17 +42,21 @@ class History:
     exhausted: bool = False
     objectives: tuple[str, ...] = ()
     run: Mapping[str, Any] = field(default_factory=dict)
+    measured: Mapping[int, Remeasured] = field(default_factory=dict)
 
     @property
     def best(self) -> Trial:
         """The trial with the highest score among those that keep to all constraints; the earliest of equal ones.
+
+        Where the best were measured again, the best of those that are within the bound then, not only as predicted.
 
         Errors:
             StateError: no trial.
         """
         if not self.trials:
             raise StateError("the search has no trials yet")
-        return self.top(1)[0]
+        within = [index for index, one in self.measured.items() if one.within]
+        return min((trial for trial in self.trials if trial.index in within or not within), key=lambda trial: trial.key)
 
     def top(self, count: int) -> list[Trial]:
         """The best trials, best first; those that break constraints come last."""

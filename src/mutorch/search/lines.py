@@ -139,7 +139,9 @@ def entry_of(trial: Trial) -> dict[str, Any]:
         "architecture": trial.architecture,
         "score": _number(trial.score),
         "metrics": {name: _number(value) for name, value in trial.metrics.items()},
-        "costs": None if costs is None else [costs.macs, costs.params, costs.act_mem_mb, costs.size_mb],
+        "costs": None
+        if costs is None
+        else [costs.macs, costs.params, costs.act_mem_mb, costs.size_mb, dict(costs.measured)],
         "seconds": trial.seconds,
         "values": [_number(value) for value in trial.values],
         "violation": _number(trial.violation),
