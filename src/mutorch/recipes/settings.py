@@ -9,6 +9,7 @@ from mutorch.errors import ConfigError, nearest
 from mutorch.search import AHEAD
 from mutorch.search.objectives import Objectives
 from mutorch.search.strategies import STRATEGIES
+from mutorch.subnet import LatencyRunner
 
 T = TypeVar("T")
 
@@ -29,6 +30,8 @@ _AT_LEAST = {
     "ahead": 1,
 }
 """Whole numbers, and the least that each may be."""
+
+_OF_TABLE = ("num_samples", "tolerance")
 
 _NOT_NEGATIVE = ("lr", "momentum", "weight_decay", "controller_lr", "entropy_weight", "skip_weight")
 
@@ -59,6 +62,8 @@ class Searching:
         budget: see `mutorch.Budget`.
         strategy: a name that `mutorch.search` knows.
         num_trials: how many subnets are scored with the supernet's weights.
+        latency: how latency is measured, where a budget or an objective has `latency_ms`: arguments of `LatencyRunner`, and
+            `num_samples` and `tolerance` of `latency_table`. Not measured unless given.
         objective: what to maximise, or with a minus before it to minimise, or a list of these; the recipe's own unless given.
         workers: how many processes score subnets; 0: this one. The result is the same.
         ahead: how many subnets may be under way at once.
@@ -68,6 +73,7 @@ class Searching:
     budget: Mapping[str, Any] = field(default_factory=dict)
     strategy: str = "evolution"
     num_trials: int = 100
+    latency: Mapping[str, Any] | None = None
     objective: str | Sequence[str] | None = None
     workers: int = 0
     ahead: int = AHEAD
@@ -156,7 +162,25 @@ def checked(given: Mapping[str, Any], where: str) -> dict[str, Any]:
             raise ConfigError(f"no strategy {value!r}; {nearest(value, STRATEGIES)}")
         elif name == "objective":
             Objectives.parse(value)
+        elif name == "latency" and value is not None:
+            runner_and_options(value)
     return values
+
+
+def runner_and_options(latency: Mapping[str, Any]) -> tuple[LatencyRunner, dict[str, Any]]:
+    """What measures, and the arguments of `latency_table`, as a config says.
+
+    Example:
+        >>> runner, options = runner_and_options({"runtime": "eager", "threads": 1, "num_samples": 60})
+        >>> runner.threads, options
+        (1, {'num_samples': 60})
+    """
+    if not isinstance(latency, Mapping):
+        raise ConfigError(f"'latency' must be a dict, got {type(latency).__name__}")
+    names = [f.name for f in fields(LatencyRunner)]
+    check_keys(latency, [*names, *_OF_TABLE], "'latency'")
+    runner = LatencyRunner(**{name: value for name, value in latency.items() if name in names})
+    return runner, {name: value for name, value in latency.items() if name in _OF_TABLE}
 
 
 def _whole(value: Any) -> int | None:

@@ -25,15 +25,16 @@ from mutorch.cost import Budget, CostTable, measure_latency
 from mutorch.mutators import Mutator
 from mutorch.registry import DATASETS
 from mutorch.search import Feasible, History, RandomSearch, StrategyFactory, search
+from mutorch.search.winners import with_latency
 from mutorch.space import Architecture
-from mutorch.subnet import export
+from mutorch.subnet import LatencyRunner, export
 from mutorch.training import fit
 from mutorch.utils import evaluating
 
 from .building import build_model
 from .data import Data
 from .progress import Progress
-from .settings import Settings, Training
+from .settings import Settings, Training, runner_and_options
 from .winner import Winner, claim, export_winner, write_json
 
 
@@ -125,6 +126,7 @@ class Run:
         data: the data set.
         net, mutator: the supernet, untrained at first.
         table: its costs.
+        runner: what measures latency, where the settings say so; the table then has it.
         metric: the entry of `evaluate` that chooses and tells among subnets that were trained alone.
         objective: the entry that the search maximises. The likelihood ranks subnets better than their accuracy: it is less
             noisy on the same images.
@@ -146,7 +148,14 @@ class Run:
         self.data: Data = DATASETS.build(dict(settings.data))
         self.net = self.build()
         self.mutator = Mutator(self.net)
+        self.runner: LatencyRunner | None = None
         self.table = CostTable.from_model(self.mutator, self.data.example_inputs)
+        if settings.search.latency is not None:
+            self.runner, options = runner_and_options(settings.search.latency)
+            file = self.output / f"latency-{_digest(settings.search.latency)}.json"
+            self.table = with_latency(
+                self.table, self.net, self.mutator, self.data.example_inputs, self.runner, file, **options
+            )
 
     @cached_property
     def budget(self) -> Budget:
@@ -188,6 +197,8 @@ class Run:
             objective=options.objective or self.objective,
             budget=self.budget,
             table=self.table,
+            example_inputs=self.data.example_inputs,
+            runner=self.runner,
             strategy=self.strategy,
             num_trials=options.num_trials,
             seed=self.settings.seed,

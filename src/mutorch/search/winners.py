@@ -4,12 +4,13 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from mutorch.cost import CostTable, ExampleInputs, LatencyTable
-from mutorch.errors import ConfigError
 from mutorch.mutators import Mutator
 from mutorch.space import Architecture
 from mutorch.subnet import LatencyRunner, Remeasured, latency_table
@@ -24,43 +25,40 @@ MOST = 20
 
 
 def with_latency(
-    table: CostTable | None,
-    net: nn.Module,
-    mutator: Mutator,
-    example_inputs: ExampleInputs | None,
-    runner: LatencyRunner,
-    log: str | os.PathLike[str] | None,
-) -> CostTable:
-    """The costs with a table of latencies; one that was measured for this log is read from beside it, else it is written there.
-
-    Errors:
-        ConfigError: no example inputs to measure on.
-        LoadError: the file beside the log is of another space.
-    """
-    if example_inputs is None or table is None:
-        raise ConfigError("a runner measures on example_inputs: give them too")
-    if LATENCY in table.metrics:
-        return table
-    path = None if log is None or "://" in str(log) else Path(f"{os.fspath(log)}.latency.json")
-    content = on_first_rank(lambda: _latencies(table, net, mutator, example_inputs, runner, path).to_dict())
-    return table.with_metric(LATENCY, LatencyTable.from_dict(content, mutator.space))
-
-
-def _latencies(
     table: CostTable,
     net: nn.Module,
     mutator: Mutator,
     example_inputs: ExampleInputs,
     runner: LatencyRunner,
-    path: Path | None,
-) -> LatencyTable:
-    if path is not None and path.exists():
-        return LatencyTable.load(path, mutator.space)
-    measured = latency_table(net, mutator, example_inputs, runner=runner, costs=table)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        measured.save(path)
-    return measured
+    file: Path | None = None,
+    **options: Any,
+) -> CostTable:
+    """The costs with a table of latencies, unless they have one; read from a file if it is there, else measured and written to it.
+
+    Args:
+        options: for `latency_table`: `num_samples`, `tolerance`.
+
+    Errors:
+        LoadError: the file is of another space.
+    """
+    if LATENCY in table.metrics:
+        return table
+
+    def content() -> dict[str, Any]:
+        if file is not None and file.exists():
+            return LatencyTable.load(file, mutator.space).to_dict()
+        measured = latency_table(net, mutator, example_inputs, runner=runner, costs=table, **options)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            measured.save(file)
+        return measured.to_dict()
+
+    return table.with_metric(LATENCY, LatencyTable.from_dict(on_first_rank(content), mutator.space))
+
+
+def file_beside(log: str | os.PathLike[str] | None) -> Path | None:
+    """Where the latencies of a search with this log are kept; nowhere for a search without one, or one that machines share."""
+    return None if log is None or "://" in str(log) else Path(f"{os.fspath(log)}.latency.json")
 
 
 def measured_again(
@@ -82,8 +80,7 @@ def measured_again(
     found: dict[int, Remeasured] = {}
     for start in range(0, len(ranked), count):
         group = ranked[start : start + count]
-        architectures = [trial.architecture for trial in group]
-        records = on_first_rank(lambda some=architectures: measure(some))
+        records = on_first_rank(partial(measure, [trial.architecture for trial in group]))
         found |= {trial.index: record for trial, record in zip(group, records, strict=True)}
         if any(record.within is not False for record in records):
             break
