@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mutorch.cost import Measured, measure_latency
-from mutorch.cost.latency import in_turns, warn_if_noisy
+from mutorch.cost.latency import in_turns, steadied, warn_if_noisy
 from mutorch.errors import MeasureError
 
 
@@ -70,3 +70,17 @@ def test_a_device_is_waited_for_within_the_time_and_warming_up_does_not_count():
     times = in_turns([lambda: calls.append("forward")], repeats=2, warmup=1, wait=lambda: calls.append("wait"))
     assert calls == ["forward", "wait"] * 3
     assert len(times[0]) == 2
+
+
+def test_a_turn_that_is_slow_for_all_models_is_slow_for_none_of_them():
+    times = [[[float(model * turn)] for turn in (1, 1, 5, 1, 2)] for model in (1, 2, 3, 4)]
+    assert steadied(times) == [[float(model)] * 5 for model in (1, 2, 3, 4)]
+
+
+def test_one_model_that_is_slow_by_itself_stays_slow():
+    times = [[[1.0], [1.0], [9.0]], [[2.0], [2.0], [2.0]], [[3.0, 3.1], [3.0], [3.0]]]
+    assert steadied(times) == [[1.0, 1.0, 9.0], [2.0, 2.0, 2.0], pytest.approx([3.0, 3.1, 3.0, 3.0], rel=0.02)]
+
+
+def test_of_two_models_nothing_is_known_of_turns():
+    assert steadied([[[1.0], [5.0]], [[2.0], [10.0]]]) == [[1.0, 5.0], [2.0, 10.0]]

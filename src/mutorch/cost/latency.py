@@ -63,9 +63,7 @@ class Measured:
         """
         if not times:
             raise MeasureError(f"{runtime} measured nothing")
-        for number in times:
-            if not math.isfinite(number) or number <= 0:
-                raise MeasureError(f"{runtime} measured {number!r} ms; a latency is a positive number")
+        check_times(times, runtime)
         low, median, high = (float(value) for value in np.percentile(times, (25, 50, 75)))
         return cls(median, low, high, len(times), runtime, device, dtype, threads, batch)
 
@@ -128,6 +126,34 @@ def in_turns(
             if turn >= warmup:
                 taken.append(1000 * (time.perf_counter() - start))
     return times
+
+
+def check_times(times: Iterable[float], runtime: str) -> None:
+    """Refuse what no forward can take.
+
+    Errors:
+        MeasureError: 0, negative or not a finite number.
+    """
+    for number in times:
+        if not math.isfinite(number) or number <= 0:
+            raise MeasureError(f"{runtime} measured {number!r} ms; a latency is a positive number")
+
+
+def steadied(times: Sequence[Sequence[Sequence[float]]]) -> list[list[float]]:
+    """The times of each model, without what the turns were slower or faster than usual for most of the models.
+
+    Args:
+        times: by model and turn, one or several in each turn. Of fewer than three models nothing is known of turns.
+
+    Example:
+        >>> steadied([[[1.0], [1.0], [3.0]], [[2.0], [2.0], [6.0]], [[5.0], [5.0], [15.0]]])
+        [[1.0, 1.0, 1.0], [2.0, 2.0, 2.0], [5.0, 5.0, 5.0]]
+    """
+    medians = np.array([[statistics.median(turn) for turn in model] for model in times])
+    slower = np.median(medians / np.median(medians, axis=1, keepdims=True), axis=0)
+    if len(times) < 3:
+        slower = np.ones_like(slower)
+    return [[one / factor for turn, factor in zip(model, slower, strict=True) for one in turn] for model in times]
 
 
 def warn_if_noisy(measured: Iterable[Measured], *, stacklevel: int = 3) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from mutorch.cost import ExampleInputs, Measured
-from mutorch.cost.latency import in_turns, warn_if_noisy
+from mutorch.cost.latency import check_times, in_turns, steadied, warn_if_noisy
 from mutorch.errors import ConfigError, MeasureError, nearest
 from mutorch.utils import evaluating
 
@@ -100,10 +100,10 @@ class LatencyRunner:
         return measured[0]
 
     def in_turns(self, models: Sequence[nn.Module], example_inputs: ExampleInputs) -> list[Measured]:
-        """The latency of each of several models, which take turns: a machine that slows down slows all of them."""
+        """The latency of each of several models, which take turns: what a machine does to all of them in a turn is taken out."""
         inputs = self._inputs(example_inputs)
         if not isinstance(self.runtime, str):
-            times = self._called(self.runtime, models, inputs)
+            times = steadied(self._called(self.runtime, models, inputs))
             batch = _batch(inputs)
             return [Measured.of(taken, runtime=self.name, device=self.device, batch=batch) for taken in times]
         prepare = RUNTIMES[self.runtime]
@@ -111,12 +111,13 @@ class LatencyRunner:
         with _threads(self.threads):
             forwards = [prepare(model, inputs, self.threads) for model in copies]
             with torch.inference_mode():
-                times = in_turns(
+                turns = in_turns(
                     forwards,
                     warmup=3 if self.warmup is None else self.warmup,
                     repeats=30 if self.repeats is None else self.repeats,
                     wait=_wait(copies, inputs),
                 )
+            times = steadied([[[one] for one in taken] for taken in turns])
             threads = torch.get_num_threads() if self.runtime != "onnxruntime" else self.threads
         return [
             Measured.of(
@@ -130,14 +131,16 @@ class LatencyRunner:
             for model, taken in zip(copies, times, strict=True)
         ]
 
-    def _called(self, board: Board, models: Sequence[nn.Module], inputs: ExampleInputs) -> list[list[float]]:
-        times: list[list[float]] = [[] for _ in models]
+    def _called(self, board: Board, models: Sequence[nn.Module], inputs: ExampleInputs) -> list[list[list[float]]]:
+        """What the function says, by model and turn."""
+        times: list[list[list[float]]] = [[] for _ in models]
         warmup, repeats = self.warmup or 0, 1 if self.repeats is None else self.repeats
         with evaluating(*models):
             for turn in range(warmup + repeats):
                 for model, taken in zip(models, times, strict=True):
                     found = _milliseconds(board(model, inputs), self.name)
-                    taken += found if turn >= warmup else []
+                    check_times(found, self.name)
+                    taken += [found] if turn >= warmup else []
         return times
 
     def _copy(self, model: nn.Module) -> nn.Module:
