@@ -161,7 +161,7 @@ def test_a_search_that_is_interrupted_takes_nothing_home_and_goes_on_later(tmp_p
     with pytest.raises(KeyboardInterrupt):
         slimmable(settings(recipe), tmp_path, progress=stop)
     (log,) = tmp_path.glob("search-*.jsonl")
-    assert len(log.read_text().splitlines()) == 1 + 3
+    assert len(log.read_text().splitlines()) == 1 + 3 + 1  # what it is, its trials, and its end
     assert not (tmp_path / "results.json").exists()
     assert len(slimmable(settings(recipe), tmp_path).rows) == 3
 

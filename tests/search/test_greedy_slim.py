@@ -12,8 +12,8 @@ from mutorch.cost import Budget, CostTable
 from mutorch.errors import ConfigError, InfeasibleBudgetError, SpaceError
 from mutorch.mutables import OneShotMutableOP
 from mutorch.mutators import Mutator
-from mutorch.search import Feasible, GreedySlimming, greedy_slim, search
-from mutorch.search.greedy_slim import ladders
+from mutorch.search import Feasible, GreedySlimming, greedy_slim, repair, search
+from mutorch.search.ladders import ladders
 from mutorch.space import Decision, Ref, SearchSpace
 from mutorch.subnet.export import record_of
 
@@ -116,8 +116,9 @@ def test_bounds_on_several_metrics_all_hold(planted):
 
 def test_a_log_goes_on_where_it_was_stopped(planted, tmp_path):
     whole = planted.slim(log=tmp_path / "walk.jsonl")
-    lines = (tmp_path / "walk.jsonl").read_text().splitlines()
+    *lines, _ = (tmp_path / "walk.jsonl").read_text().splitlines()
     (tmp_path / "half.jsonl").write_text("\n".join(lines[: len(lines) // 2]) + "\n")
+    repair(tmp_path / "half.jsonl")
     other = Planted()
     assert other.slim(log=tmp_path / "half.jsonl") == whole
     assert len(other.evaluated) == len(lines) - len(lines) // 2

@@ -11,11 +11,12 @@ from mutorch.cost import Budget, Costs, CostTable
 from mutorch.cost.budget import BudgetSpec
 from mutorch.errors import ConfigError, InfeasibleBudgetError, SpaceError
 from mutorch.mutators import Mutator
-from mutorch.space import Architecture, Choice, SearchSpace
+from mutorch.space import Architecture
 
 from .evaluation import Evaluate
 from .feasible import Feasible
 from .history import Trial, as_score
+from .ladders import ladders
 from .search import search
 
 
@@ -215,28 +216,6 @@ def greedy_slim(
     if history.interrupted:
         raise KeyboardInterrupt
     return [found for found in walks[-1].found if found is not None]
-
-
-def ladders(space: SearchSpace) -> dict[str, list[Choice]]:
-    """The decisions that have an order, and their choices from the smallest: numbers, or sizes such as `[224, 224]`.
-
-    Example:
-        >>> from mutorch.space import Decision
-        >>> ladders(SearchSpace([Decision("width", (16, 8)), Decision("op", ("a", "b")), Decision("one", (3,))]))
-        {'width': [8, 16]}
-    """
-    found: dict[str, list[Choice]] = {}
-    for decision in space:
-        keys = [_order(choice) for choice in decision.choices]
-        if len(keys) > 1 and all(key is not None and len(key) == len(keys[0] or ()) for key in keys):
-            found[decision.name] = sorted(decision.choices, key=lambda choice: _order(choice) or ())
-    return found
-
-
-def _order(choice: Choice) -> tuple[float, ...] | None:
-    parts = choice if isinstance(choice, list | tuple) else (choice,)
-    numbers = [part for part in parts if isinstance(part, int | float) and not isinstance(part, bool)]
-    return tuple(numbers) if numbers and len(numbers) == len(parts) else None
 
 
 def _below(budget: Budget, costs: Mapping[str, Any] | Costs) -> bool:

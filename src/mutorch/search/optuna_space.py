@@ -11,7 +11,7 @@ from mutorch.errors import ConfigError, SpaceError, nearest
 from mutorch.space import Architecture, Choice, Decision, SearchSpace
 from mutorch.utils import require
 
-from .greedy_slim import ladders
+from .ladders import ladders
 
 SAMPLERS = ("nsga2", "nsga3", "tpe", "cmaes")
 """The samplers of Optuna that have a name here."""

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from torch import nn
@@ -16,6 +17,7 @@ from mutorch.space import SearchSpace
 from mutorch.subnet import LatencyRunner
 from mutorch.subnet import remeasure as measure_again
 
+from .address import Address, is_address
 from .evaluation import Evaluate, EvaluateArchitecture, Evaluation, SubnetEvaluation
 from .feasible import Feasible
 from .history import History, Trial
@@ -23,8 +25,10 @@ from .log import Log
 from .loop import Judge, OnTrial, ask_and_tell, finished
 from .objectives import Objectives
 from .pools import PoolFactory, deadline, is_first, make_pool, open_log
+from .shared import SharedStudy
+from .shared_loop import Participant
 from .strategies import StrategyFactory, make_strategy
-from .winners import LATENCY, measured_again, with_latency
+from .winners import LATENCY, file_beside, measured_again, with_latency
 
 AHEAD = 8
 """How many trials may be under way at once; a number of its own, so that results do not depend on how many work."""
@@ -84,7 +88,8 @@ def search(
             that makes a `Pool`, such as `Processes(4, threads=2)` or `RayWorkers(16)`. Results do not depend on it.
         ahead: how many trials may be under way at once, so how many workers are of use. Results depend on it, as on the seed: a
             strategy learns of a trial before it is asked for the `ahead`-th after it.
-        log: a `.jsonl` file.
+        log: a `.jsonl` file, which one search writes; or the address of a storage that several share, such as
+            `postgresql://user@host/db#name`: see docs/resume-and-share.md.
         resume: whether a log that exists is continued: `"auto"`, or an error if it does (`"never"`) or does not
             (`"must"`).
         on_trial: called after each new trial with it and `num_trials`, in order; or several of these.
@@ -92,14 +97,18 @@ def search(
 
     Errors:
         BudgetError, InfeasibleBudgetError: before anything is evaluated.
-        ResumeError: the log belongs to another search.
+        ResumeError: the log belongs to another search, or is damaged.
+        LogLockedError: another search writes it.
+        StorageError: a shared storage that does not answer.
     """
     if isinstance(remeasure, bool) or not isinstance(remeasure, int) or remeasure < 1:
         raise ConfigError(f"remeasure must be a whole number of at least 1, got {remeasure!r}")
     _check_calibration(mutator.model, calibrate)
     table = _table(mutator, example_inputs, table, budget)
     if runner is not None:
-        table = with_latency(table, net, mutator, example_inputs, runner, log)
+        if table is None or example_inputs is None:
+            raise ConfigError("a runner measures on example_inputs: give them too")
+        table = with_latency(table, net, mutator, example_inputs, runner, file_beside(log))
     history = search_space(
         mutator.space,
         SubnetEvaluation(net, mutator, evaluate, calibrate),
@@ -171,7 +180,8 @@ def search_space(
         raise BudgetError("a budget needs costs: give a table")
     bounds = None if table is None else Budget.parse(budget, table)
     objectives = Objectives.parse(objective, constraints)
-    chooser = make_strategy(strategy, Feasible(space, table, bounds), seed)
+    feasible = Feasible(space, table, bounds)
+    chooser = make_strategy(strategy, feasible, seed)
     listeners = (on_trial,) if callable(on_trial) else tuple(on_trial or ())
     run = {
         "space": space.fingerprint,
@@ -184,6 +194,19 @@ def search_space(
     judge = Judge(objectives, table, bounds, on_error)
     trials: list[Trial] = []
     exhausted = interrupted = False
+    if is_address(log):
+        del run["ahead"]  # which one may have and another not
+        with (
+            make_pool(workers, Evaluation(evaluate, seed), ahead) as pool,
+            SharedStudy(Address.parse(str(log)), space, objectives.names, run, resume) as study,
+        ):
+            make = partial(make_strategy, strategy, feasible)
+            participant = Participant(study, feasible, make, seed, judge, num_trials)
+            try:
+                exhausted = participant.take_part(pool, listeners, deadline(pool, max_seconds))
+            except KeyboardInterrupt:
+                interrupted = True
+        return finished(participant.trials(), exhausted, interrupted, objectives, run)
     with (
         make_pool(workers, Evaluation(evaluate, seed), ahead) as pool,
         open_log(
