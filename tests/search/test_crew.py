@@ -89,20 +89,20 @@ def test_a_trial_that_ends_its_workers_again_and_again_is_an_error_of_that_trial
             outcome = pool.result()
     assert outcome.index == 7
     assert isinstance(outcome.error, WorkerError)
-    assert str(outcome.error).startswith("trial 7 ({'depth': 1}) ended its worker 2 times, the last time by signal SIGSEGV; if")
+    assert str(outcome.error).startswith(
+        "trial 7 ({'depth': 1}) ended its worker 2 times, the last time by signal SIGSEGV; if"
+    )
 
 
-def test_a_worker_that_ends_without_a_trial_is_replaced_with_a_warning():
-    crew = Acted(News(0), done(0, 0), News(0, ended="signal SIGTERM"), News(1), done(1, 1), News(1), done(1, 2))
+def test_a_worker_that_ends_without_a_trial_is_warned_of_and_replaced_only_if_needed():
+    crew = Acted(News(0), News(1), done(0, 0), News(0, ended="signal SIGTERM"), done(1, 1))
     with CrewPool(crew, 2) as pool:
         pool.submit(0, A)
         pool.submit(1, A)
         assert pool.result().index == 0
-        crew.asked.clear()
-        crew.news.insert(0, done(0, 1))
-        assert pool.result().index == 1
-        with pytest.warns(UserWarning, match="worker 0 ended without a trial: signal SIGTERM; another"):
-            pool._hear(crew.news.pop(0))
+        with pytest.warns(UserWarning, match="worker 0 ended without a trial: signal SIGTERM; another one is started"):
+            assert pool.result().index == 1
+        assert ("start", 0) not in crew.asked[1:]
 
 
 def test_workers_that_cannot_be_started_are_an_error_that_says_what_to_do():

@@ -154,11 +154,11 @@ class CrewPool:
             )
             self._done.append(Outcome(task.index, None, time.monotonic() - task.since, error))
             return
+        self._waiting.appendleft(task)
         warnings.warn(
             f"worker {worker} ended with {task}: {how}; it is tried again ({task.ends} of {self._retries})",
-            stacklevel=4,
+            stacklevel=5,
         )
-        self._waiting.appendleft(task)
 
     def _end_overdue(self) -> None:
         now = time.monotonic()
