@@ -1,5 +1,3 @@
-import os
-import socket
 import sys
 from collections import Counter
 
@@ -369,49 +367,3 @@ def test_without_lightning_the_error_has_the_install_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "lightning", None)
     with pytest.raises(MissingExtraError, match=r"pip install \"mutorch\[lightning\]\""):
         import mutorch.integrations.lightning  # noqa: F401
-
-
-CASES = {
-    "a step": (Classifier, {"every": "step"}),
-    "a batch": (Classifier, {"every": "batch"}),
-    "a sandwich": (BySandwich, {"sample": None}),
-}
-
-
-def train_case(case, folder, part=slice(None), **options):
-    make, sampling = CASES[case]
-    module = make()
-    accumulate = 1 if make is BySandwich else 2
-    callback = SupernetCallback(Mutator(module.net), seed=3, **sampling)
-    data = DataLoader(TensorDataset(X[part], Y[part]), batch_size=8 // options.get("devices", 1))
-    trainer(folder, callback, accumulate_grad_batches=accumulate, **options).fit(module, data)
-    return {"seen": module.seen, "weights": module.net.state_dict()}
-
-
-def work(rank, folder, port):
-    """One of two processes."""
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), LOCAL_RANK=str(rank))
-    two = {"devices": 2, "strategy": "ddp_find_unused_parameters_true", "use_distributed_sampler": False}
-    results = {case: train_case(case, folder, slice(rank, None, 2), **two) for case in CASES}
-    torch.save(results, f"{folder}/rank{rank}.pt")
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("processes")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(work, args=(str(folder), port), nprocs=2)
-    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_two_processes_train_the_same_architectures_and_as_one_with_the_same_global_batch(results, tmp_path, case):
-    first, second = (result[case] for result in results)
-    alone = train_case(case, tmp_path)
-    assert first["seen"] == second["seen"] == alone["seen"]
-    for name, tensor in first["weights"].items():
-        assert torch.equal(tensor, second["weights"][name]), name
-        torch.testing.assert_close(tensor, alone["weights"][name])

@@ -63,11 +63,11 @@ def supernet():
 
 
 def trainer(folder, net, *callbacks, cls=InOrder, epochs=2, **options):
-    options = {"save_strategy": "no", "weight_decay": 0.1, "max_grad_norm": 1.0, **options}
+    options = {"save_strategy": "no", "max_grad_norm": 1.0, "per_device_train_batch_size": 8, **options}
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=epochs,
-        per_device_train_batch_size=8,
+        weight_decay=0.1,
         per_device_eval_batch_size=16,
         learning_rate=1e-2,
         lr_scheduler_type="constant",

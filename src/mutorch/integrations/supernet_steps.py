@@ -1,6 +1,7 @@
 """What a supernet needs around the steps of somebody else's trainer, in the words of no trainer."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Literal
 
 from torch import nn
@@ -17,20 +18,18 @@ Sampler = Callable[[SearchSpace, int, int], Architecture]
 """Takes the space, the seed and a number, counted upward over the training; returns the architecture with that number."""
 
 
-def _in_turn(several: Callable[[SearchSpace, int, int], list[Architecture]]) -> Sampler:
+def _in_turn(
+    several: Callable[[SearchSpace, int, int], list[Architecture]], space: SearchSpace, seed: int, number: int
+) -> Architecture:
     """One after the other what a step with several architectures trains together."""
-
-    def sample(space: SearchSpace, seed: int, number: int) -> Architecture:
-        round_, turn = divmod(number, len(several(space, seed, 0)))
-        return several(space, seed, round_)[turn]
-
-    return sample
+    step, turn = divmod(number, len(several(space, seed, 0)))
+    return several(space, seed, step)[turn]
 
 
 SAMPLERS: dict[str, Sampler] = {
     "uniform": single_path,
-    "fair": _in_turn(strict_fair),
-    "sandwich": _in_turn(sandwiched),
+    "fair": partial(_in_turn, strict_fair),
+    "sandwich": partial(_in_turn, sandwiched),
 }
 
 
