@@ -5,7 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from mutorch.errors import ConfigError, SpaceError, nearest
 from mutorch.space import Architecture, Choice, Decision, SearchSpace
@@ -19,13 +19,17 @@ VIOLATION = "violation"
 """What the constraint of an Optuna trial is called: how far the constraints of a search are missed."""
 
 
-def distributions(space: SearchSpace, *, ordered: bool = True) -> dict[str, Any]:
+Ordered = bool | Literal["all"]
+
+
+def distributions(space: SearchSpace, *, ordered: Ordered = True) -> dict[str, Any]:
     """The decisions of a space as distributions of Optuna, by name; it does not know what hides what, nor constraints.
 
     Args:
         ordered: whether decisions whose choices are numbers or sizes are numbers for Optuna too: whole numbers at even
             distances as they are, others by their position from the smallest, 0. Otherwise, and for all other decisions,
-            categories: the choices as they are, or where some are lists, all as JSON texts.
+            categories: the choices as they are, or where some are lists, all as JSON texts. With `"all"` there are none: choices
+            without an order are numbered as they stand, for samplers that know only numbers.
 
     Errors:
         MissingExtraError: Optuna is not installed.
@@ -38,7 +42,7 @@ def distributions(space: SearchSpace, *, ordered: bool = True) -> dict[str, Any]
         CategoricalDistribution(choices=('conv', 'skip'))
     """
     module = require("optuna.distributions", extra="optuna")
-    steps = ladders(space) if ordered else {}
+    steps = _ladders(space, ordered)
     found: dict[str, Any] = {}
     for decision in space:
         ladder = steps.get(decision.name)
@@ -51,7 +55,7 @@ def distributions(space: SearchSpace, *, ordered: bool = True) -> dict[str, Any]
     return found
 
 
-def to_params(space: SearchSpace, architecture: Mapping[str, Choice], *, ordered: bool = True) -> dict[str, Any]:
+def to_params(space: SearchSpace, architecture: Mapping[str, Choice], *, ordered: Ordered = True) -> dict[str, Any]:
     """An architecture as parameters of an Optuna trial, hidden decisions at their default.
 
     Errors:
@@ -68,7 +72,7 @@ def to_params(space: SearchSpace, architecture: Mapping[str, Choice], *, ordered
     return {name: params[space[name].index(canonical[name])] for name, params in _params(space, ordered).items()}
 
 
-def from_params(space: SearchSpace, params: Mapping[str, Any], *, ordered: bool = True) -> Architecture:
+def from_params(space: SearchSpace, params: Mapping[str, Any], *, ordered: Ordered = True) -> Architecture:
     """The architecture that parameters of an Optuna trial say; constraints of the space are not looked at.
 
     Args:
@@ -100,8 +104,8 @@ def from_params(space: SearchSpace, params: Mapping[str, Any], *, ordered: bool 
 def make_sampler(name: str, seed: int, num_objectives: int = 1) -> Any:
     """A sampler of Optuna by name, with the settings that suit searches of some hundred trials.
 
-    It knows of constraints what `set_violation` told; `"cmaes"` knows of none. What CMA-ES cannot sample, decisions that are
-    not numbers, TPE does.
+    It knows of constraints what `set_violation` told; `"cmaes"` knows of none, and of categories neither: give it
+    distributions that are ordered, all.
 
     Args:
         name: `"nsga2"` (Deb et al. 2002), `"nsga3"` (Deb and Jain 2014; for three objectives and more), `"tpe"` (Bergstra et
@@ -122,11 +126,10 @@ def make_sampler(name: str, seed: int, num_objectives: int = 1) -> Any:
             return samplers.NSGAIISampler(population_size=20, seed=seed, **constrained)
         if name == "nsga3":
             return samplers.NSGAIIISampler(population_size=20, seed=seed, **constrained)
-        tpe = samplers.TPESampler(seed=seed, multivariate=True, **constrained)
         if name == "tpe":
-            return tpe
+            return samplers.TPESampler(seed=seed, multivariate=True, **constrained)
         require("cmaes", extra="optuna")
-        return samplers.CmaEsSampler(seed=seed, independent_sampler=tpe, warn_independent_sampling=False)
+        return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
 
 
 def set_violation(trial: Any, violation: float) -> None:
@@ -163,9 +166,9 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _params(space: SearchSpace, ordered: bool) -> dict[str, list[Any]]:
+def _params(space: SearchSpace, ordered: Ordered) -> dict[str, list[Any]]:
     """What Optuna has for each choice of each decision, in the order of the choices."""
-    steps = ladders(space) if ordered else {}
+    steps = _ladders(space, ordered)
     found: dict[str, list[Any]] = {}
     for decision in space:
         ladder = steps.get(decision.name)
@@ -176,6 +179,12 @@ def _params(space: SearchSpace, ordered: bool) -> dict[str, list[Any]]:
         else:
             found[decision.name] = [ladder.index(choice) for choice in decision.choices]
     return found
+
+
+def _ladders(space: SearchSpace, ordered: Ordered) -> dict[str, list[Choice]]:
+    if ordered == "all":
+        return {decision.name: list(decision.choices) for decision in space} | ladders(space)
+    return ladders(space) if ordered else {}
 
 
 def _categories(decision: Decision) -> list[Any]:
