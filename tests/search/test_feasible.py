@@ -3,10 +3,12 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from factor_spaces import cost_table
 from torch import nn
 
 from mutorch.channels import searchable
 from mutorch.cost import Budget, CostTable
+from mutorch.cost.factors import Factors
 from mutorch.errors import InfeasibleBudgetError
 from mutorch.models import spos_shufflenet_setting
 from mutorch.mutables import OneShotMutableOP
@@ -90,15 +92,56 @@ def test_a_tight_budget_on_widths_gives_its_first_candidates_from_few_evaluation
     rng = np.random.default_rng(0)
     counts = [len(decision.choices) for decision in table.space]
     assert not budget.mask(table, rng.integers(0, counts, size=(100_000, len(counts)))).any()
-    feasible = Feasible(table.space, table, budget)
     evaluated = []
-    mask = Budget.mask
+    evaluate = Factors.evaluate
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Budget, "mask", lambda self, *args: (evaluated.append(len(args[1])), mask(self, *args))[1])
+        patch.setattr(Factors, "evaluate", lambda self, codes: (evaluated.append(len(codes)), evaluate(self, codes))[1])
+        feasible = Feasible(table.space, table, budget)
         drawn = [feasible.draw(seed) for seed in range(50)]
     assert all(budget.allows(table(architecture)) for architecture in drawn)
     assert len({tuple(architecture.values()) for architecture in drawn}) == 50
-    assert sum(evaluated) < 90_000
+    assert sum(evaluated) < 60_000
+
+
+def test_draws_of_one_in_billions_are_uniform():
+    # Of 60 decisions with 3 choices each, those whose sum is at most 3; many draws of the first one.
+    space = SearchSpace([Decision(f"d{n}", (0, 1, 2)) for n in range(60)])
+    total = Factors((3,) * 60, {(n,): np.arange(3) for n in range(60)})
+    table = cost_table(space, params=total)
+    budget = Budget.parse({"params": 12}, table)
+    feasible = Feasible(space, table, budget)
+    sums = [sum(feasible.draw(seed).values()) for seed in range(500)]
+    ways = np.polynomial.polynomial.polypow([1, 1, 1], 60)[:13]
+    assert max(sums) <= 12
+    assert np.mean(sums) == pytest.approx(ways @ np.arange(13) / ways.sum(), abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "spec", [{"params": 2}, {"params": (118, None)}, {"params": (None, 3), "size_mb": (3e-6, None)}]
+)
+def test_every_feasible_architecture_of_a_space_too_large_to_list_is_drawn_once(spec):
+    space = SearchSpace([Decision(f"d{n}", (0, 1, 2)) for n in range(60)])
+    total = Factors((3,) * 60, {(n,): np.arange(3) for n in range(60)})
+    few = Factors((3,) * 60, {(n,): np.arange(3) for n in range(60) if n < 8})
+    table = cost_table(space, params=total, bytes=few)
+    budget = Budget.parse(spec, table)
+    drawn = draw_all(Feasible(space, table, budget), limit=20_000)
+    sum_of_two = 1 + 60 + 60 + 60 * 59 // 2
+    assert len(drawn) == len(set(drawn)) == (sum_of_two if len(spec) == 1 else 8 * 7 + 8 * 7 * 6 // 6)
+    assert all(budget.allows(table(dict(zip(space.names, values, strict=True)))) for values in drawn)
+
+
+def test_a_draw_depends_on_the_generator_and_on_what_was_accepted_not_on_how():
+    # One has drawn what the other was given: both go on alike, while many are left and when few are.
+    space = SearchSpace([Decision(f"d{n}", (0, 1, 2)) for n in range(60)])
+    total = Factors((3,) * 60, {(n,): np.arange(3) for n in range(60)})
+    table = cost_table(space, params=total)
+    for most, draws in ((20, 30), (1, 55)):
+        budget = Budget.parse({"params": most}, table)
+        one, other = (Feasible(space, table, budget) for _ in range(2))
+        for seed in range(draws):
+            other.accept(one.draw(seed))
+        assert [one.draw(seed) for seed in range(100, 110)] == [other.draw(seed) for seed in range(100, 110)]
 
 
 def test_a_huge_space_with_one_feasible_architecture_is_exhausted_after_it(make_toy):
@@ -125,9 +168,19 @@ def test_bounds_that_no_architecture_meets_together_are_refused_with_the_closest
     macs, params = toy.table.reachable("macs"), toy.table.reachable("params")
     budget = Budget.parse({"macs": (None, macs[0]), "params": (params[1], None)}, toy.table)
     with pytest.raises(
-        InfeasibleBudgetError, match="though each bound can be met alone; the closest has macs .*, params"
+        InfeasibleBudgetError,
+        match="no architecture is within .*, though each bound can be met alone; the closest has macs .*, params",
     ):
         Feasible(toy.space, toy.table, budget)
+
+
+def test_bounds_of_a_huge_space_that_contradict_each_other_are_proven_to():
+    space = SearchSpace([Decision(f"d{n}", (0, 1, 2)) for n in range(60)])
+    total = Factors((3,) * 60, {(n,): np.arange(3) for n in range(60)})
+    table = cost_table(space, params=total, bytes=total)
+    budget = Budget.parse({"params": (None, 50), "size_mb": (60e-6, None)}, table)
+    with pytest.raises(InfeasibleBudgetError, match="no architecture is within .*; the closest has params"):
+        Feasible(space, table, budget)
 
 
 # ---- constraints -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mutorch.errors import ConfigError, MutorchError, nearest
+from mutorch.errors import ConfigError, InfeasibleBudgetError, MutorchError, nearest
 from mutorch.recipes import (
     DCFFSettings,
     DetNASRun,
@@ -40,6 +40,7 @@ from mutorch.recipes import prune as prune_model
 from mutorch.recipes.gradient_run import parts_of
 from mutorch.recipes.slimmable_settings import RECIPES as SLIMMABLE
 from mutorch.registry import import_custom, load_config
+from mutorch.search import profile
 from mutorch.search import repair as repair_log
 from mutorch.subnet import export as export_subnet
 from mutorch.subnet import save, save_program, to_onnx
@@ -211,12 +212,15 @@ def report(folder: Annotated[Path, typer.Argument(help="The output folder of a f
 
 @app.command()
 def space(config: ConfigFile) -> None:
-    """Show the search space of a config's model, and what its architectures cost."""
+    """Show the search space of a config's model, what its architectures cost, and how many are within the budget."""
     run = _run_of(*_read_any(config, None))
     console.print(run.table.space.report(), highlight=False, markup=False)
-    for metric in ("macs", "params", "act_mem_mb", "size_mb"):
-        smallest, largest = run.table.reachable(metric)
-        console.print(f"{metric:<11} {smallest:,.6g} to {largest:,.6g}", highlight=False)
+    try:
+        costs = profile(run.table, run.budget)
+    except InfeasibleBudgetError:
+        console.print(str(profile(run.table)), highlight=False, markup=False, soft_wrap=True)
+        raise
+    console.print(str(costs), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

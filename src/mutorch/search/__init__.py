@@ -17,6 +17,8 @@ from .pools import InProcess as InProcess
 from .pools import Pool as Pool
 from .pools import PoolFactory as PoolFactory
 from .processes import Processes as Processes
+from .profiling import Profile as Profile
+from .profiling import profile as profile
 from .ranks import Ranks as Ranks
 from .ray_workers import RayWorkers as RayWorkers
 from .repair import Repaired as Repaired
@@ -27,7 +29,11 @@ from .search import AHEAD as AHEAD
 from .search import search as search
 from .search import search_space as search_space
 from .strategies import Evolution as Evolution
+from .strategies import LocalSearch as LocalSearch
+from .strategies import OptunaStrategy as OptunaStrategy
+from .strategies import PredictorGuided as PredictorGuided
 from .strategies import RandomSearch as RandomSearch
+from .strategies import RegularizedEvolution as RegularizedEvolution
 from .strategies import Strategy as Strategy
 from .strategies import StrategyFactory as StrategyFactory
 from .workplace import worker_device as worker_device

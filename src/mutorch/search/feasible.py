@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mutorch.cost import Budget, CostTable
+from mutorch.cost import Budget, Costs, CostTable
 from mutorch.errors import InfeasibleBudgetError, SpaceError
 from mutorch.space import Architecture, Choice, RandomSource, SearchSpace, as_random
 
+from .closest import closest
 from .region import Region
 from .tilted import Tilted
 
@@ -53,6 +54,7 @@ class Feasible:
         self._is_listable = True
         self._tilted: Tilted | None = None
         self._share = 1.0
+        self._log_count = self._region.log_size
         self._anchor = None if self._region.is_everything else self._find_anchor()
 
     def accept(self, architecture: Mapping[str, Choice]) -> Architecture | None:
@@ -78,8 +80,9 @@ class Feasible:
         towards a known one; only those are not uniform. What comes depends on `rng` and on what was accepted before.
         """
         random = np.random.default_rng(as_random(rng).getrandbits(64))
-        for candidates in (self._proposed(random), self._moved(random), self._listed(random)):
-            for codes in candidates:
+        ways = (self._listed,) if self._are_few() else (self._proposed, self._listed, self._moved)
+        for way in ways:
+            for codes in way(random):
                 architecture = self._new(codes)
                 if architecture is not None:
                     return architecture
@@ -89,7 +92,7 @@ class Feasible:
 
     def _proposed(self, random: np.random.Generator) -> Iterator[Sequence[int]]:
         """Feasible ones, each uniform: of a batch that should hold some, then of larger ones."""
-        if self._list is not None or self._share == 0:
+        if self._share == 0:
             return
         for larger in _BATCHES:
             size = min(max(math.ceil(4 / self._share), _SMALLEST) * larger, _LARGEST)
@@ -100,14 +103,14 @@ class Feasible:
                 return
 
     def _feasible(self, random: np.random.Generator, size: int) -> NDArray[Any]:
-        if self._tilted is not None:
+        if self._tilted is not None and self._tilted.rate:
             return self._tilted.propose(random, size)
         codes = self._region.random(random, size)
         return codes[self._region.within(codes)]
 
     def _moved(self, random: np.random.Generator) -> Iterator[Sequence[int]]:
-        """From random architectures, decision by decision towards a feasible one, until feasible."""
-        if self._anchor is None or self._list is not None:
+        """From random architectures, decision by decision towards a feasible one, until feasible; where none are listed."""
+        if self._anchor is None or self._list is not None:  # what is listed and new was found in the list
             return
         for start in self._region.random(random, 64):
             order = random.permutation(len(start))
@@ -135,11 +138,18 @@ class Feasible:
         self._seen.add(own)
         return self.space.decode(own)
 
+    def _are_few(self) -> bool:
+        """Whether so many of all that are feasible were seen that a list of them is better, and there is one."""
+        if self._log_count > math.log(ENUMERABLE) or len(self._seen) < math.exp(self._log_count) / 4:
+            return False
+        self._make_list()
+        return self._list is not None
+
     def _make_list(self) -> None:
         """List all that are feasible, if they are few; else that is not tried again."""
         if self._list is not None or not self._is_listable:
             return
-        codes = self._region.listed(ENUMERABLE)
+        codes = self._region.listed(ENUMERABLE // 10 if self._hides else ENUMERABLE)  # each spelling is looked at
         if codes is None and self._is_small():
             codes = np.array([self.space.encode(architecture) for architecture in self.space.grid()])
         self._is_listable = codes is not None
@@ -160,68 +170,41 @@ class Feasible:
 
     def _find_anchor(self) -> NDArray[np.int64]:
         """An architecture that is feasible; how the others are drawn is decided on the way."""
-        if self._region.terms:
-            codes = self._region.random(np.random.default_rng(0), _SEEN)
+        if not self._region.terms:
+            return np.array(self.space.encode(self.space.default))
+        codes = self._region.random(np.random.default_rng(0), _SEEN)
+        within = self._region.within(codes)
+        self._share = float(within[_SMALLEST:].mean())  # the first may have been made to obey
+        self._log_count += math.log(self._share) if self._share else 0.0
+        if self._share < _COMMON:
+            codes = np.concatenate([codes, self._tilt()])
             within = self._region.within(codes)
-            self._share = float(within[_SMALLEST:].mean())  # the first may have been made to obey
-            if self._share < _COMMON:
-                self._tilted = tilted = Tilted(self._region)
-                self._share = tilted.rate
-                if not self._share and not self._region.is_whole:
-                    self._tilted, self._share = None, _UNKNOWN
-                elif self._share < _RARE and tilted.log_count < math.log(ENUMERABLE):
-                    self._make_list()
-                codes = np.concatenate([codes, tilted.near(np.random.default_rng(0), _SEEN)])
-                within = self._region.within(codes)
-            if within.any():
-                return np.array(codes[within.argmax()], dtype=np.int64)
-            if self._list:
-                return np.array(self._list[0])
-            if self.budget is not None:
-                return self._closest(self.budget, codes)
-        return np.array(self.space.encode(self.space.default))
-
-    def _closest(self, budget: Budget, codes: NDArray[Any]) -> NDArray[np.int64]:
-        """Of some architectures and the ends of the space, by one change after another, one that is feasible.
-
-        Errors:
-            InfeasibleBudgetError: none; with the one that came closest.
-        """
-        assert self.table is not None
-        ends = [find(metric) for metric in budget.bounds for find in (self.table.cheapest, self.table.largest)]
-        known = np.array([self.space.encode(architecture) for architecture in ends])
-        codes = np.concatenate([known, codes])
-        for _ in range(100):
-            excess = self._excess(budget, codes)
-            codes = codes[np.argsort(excess, kind="stable")[:32]]
-            if excess.min() <= 0:
-                return np.array(codes[0], dtype=np.int64)
-            moved = self._all_changes(codes)
-            if self._excess(budget, moved).min() >= excess.min():
-                break
-            codes = np.concatenate([codes, moved])
-        if self._list is None:
-            self._make_list()
-        if self._list:
+        if within.any():
+            return np.array(codes[within.argmax()], dtype=np.int64)
+        if self._are_few() and self._list:
             return np.array(self._list[0])
-        costs = self.table(self.space.decode([int(code) for code in codes[0]]))
-        closest = ", ".join(f"{metric} {costs[metric]:.6g}" for metric in budget.bounds)
+        if self.budget is None or self.table is None:
+            return np.array(self.space.encode(self.space.default))
+        found, is_within = closest(self._region, self.table, self.budget, codes)
+        if is_within:
+            return found
         is_certain = self._list is not None or (self._tilted is not None and self._tilted.is_impossible)
-        raise InfeasibleBudgetError(
+        raise self._infeasible(self.table(self.space.decode(found.tolist())), self.budget, is_certain)
+
+    def _tilt(self) -> NDArray[Any]:
+        """Set up how rare architectures are drawn; returns some that are near the bounds."""
+        self._tilted = tilted = Tilted(self._region)
+        self._share, self._log_count = tilted.rate, tilted.log_count
+        if not tilted.rate and not self._region.is_whole:
+            self._share, self._log_count = _UNKNOWN, math.inf
+        elif tilted.rate < _RARE and tilted.log_count < math.log(ENUMERABLE):
+            self._log_count = -math.inf  # a list is made at once
+        return tilted.near(np.random.default_rng(0), _SEEN)
+
+    @staticmethod
+    def _infeasible(costs: Costs, budget: Budget, is_certain: bool) -> InfeasibleBudgetError:
+        found = ", ".join(f"{metric} {costs[metric]:.6g}" for metric in budget.bounds)
+        return InfeasibleBudgetError(
             f"no architecture {'is' if is_certain else 'was found'} within {budget}, though each bound can be met alone; the "
-            f"closest{'' if is_certain else ' of those tried'} has {closest}"
+            f"closest has {found}"
         )
-
-    def _excess(self, budget: Budget, codes: NDArray[Any]) -> NDArray[np.float64]:
-        """How far each is outside of the budget; what constraints rule out is outside of everything."""
-        assert self.table is not None
-        return np.where(self._region.allowed.mask(codes), budget.excess(self.table, codes), np.inf)
-
-    def _all_changes(self, codes: NDArray[Any]) -> NDArray[Any]:
-        changed = []
-        for decision, count in enumerate(self._region.counts):
-            for code in range(count):
-                moved = codes.copy()
-                moved[:, decision] = code
-                changed.append(moved)
-        return np.concatenate(changed)

@@ -55,6 +55,13 @@ class Region:
         """Whether every architecture is in it."""
         return not self.terms and self.allowed.is_everything
 
+    @property
+    def log_size(self) -> float:
+        """The logarithm of how many codes keep to the rules."""
+        tied = {number for key in self.rules for number in key}
+        free = math.log(math.prod(count for number, count in enumerate(self.counts) if number not in tied))
+        return free + sum(math.log(np.count_nonzero(rule)) for rule in self.rules.values())
+
     def within(self, codes: Codes) -> NDArray[np.bool_]:
         """Which of many architectures are in it."""
         return self.obeys(codes) & np.logical_and.reduce(

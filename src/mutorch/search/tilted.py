@@ -48,7 +48,6 @@ class Tilted:
             self._rules = {key: np.log(rule.astype(np.float64)) for key, rule in region.rules.items()}
         keys = {key for term in region.terms for key in term.factors.tables} | self._rules.keys()
         self._gibbs = Gibbs(region.counts, keys)
-        self.log_size = self._gibbs.at(self._rules).log_total
         self.slopes, self.log_bound, self._tilt = self._tuned()
         self.rate = 0.0
         for size in _MEASURED if not self.is_impossible else ():
@@ -65,11 +64,6 @@ class Tilted:
     def log_count(self) -> float:
         """The logarithm of about how many combinations of choices are feasible; `-inf` where none was found."""
         return self.log_bound + math.log(self.rate) if self.rate > 0 else -math.inf
-
-    @property
-    def log_share(self) -> float:
-        """The logarithm of about which share of the space that is; `-inf` where none was found."""
-        return self.log_count - self.log_size
 
     def propose(self, random: np.random.Generator, size: int) -> NDArray[np.intp]:
         """The feasible ones among `size` proposals, each uniform over all that are feasible, as codes."""
