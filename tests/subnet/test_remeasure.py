@@ -35,20 +35,19 @@ def test_the_first_architectures_are_measured_in_their_order():
     assert [one.measured.median_ms for one in found] == [size(architecture) for architecture in ARCHITECTURES[:3]]
     assert [one.measured.repeats for one in found] == [3, 3, 3]
     assert all(one.predicted_ms is None and one.within is None and one.off is None for one in found)
-    assert len(remeasure(NET, MUTATOR, ARCHITECTURES, LatencyRunner(board), X)) == 5
-    assert len(remeasure(NET, MUTATOR, ARCHITECTURES, LatencyRunner(board), X, top=None)) == 8
+    assert len(remeasure(NET, MUTATOR, ARCHITECTURES, LatencyRunner(board), X)) == 8
 
 
 @pytest.mark.parametrize("table", [TABLE, COUNTED], ids=["latency table", "cost table"])
 def test_predictions_stand_beside_what_was_measured(table):
-    found = remeasure(NET, MUTATOR, ARCHITECTURES, LatencyRunner(slower), X, table=table)
+    found = remeasure(NET, MUTATOR, ARCHITECTURES, LatencyRunner(slower), X, table=table, top=5)
     assert [one.predicted_ms for one in found] == [size(architecture) for architecture in ARCHITECTURES[:5]]
     assert [one.off for one in found] == [pytest.approx(1.0)] * 5
 
 
 @pytest.mark.parametrize("budget", [{"latency_ms": 10.0}, Budget({"latency_ms": (0.0, 10.0)})], ids=["dict", "budget"])
 def test_a_bound_that_a_prediction_met_may_not_be_met_by_the_measurement(budget):
-    found = remeasure(NET, MUTATOR, ARCHITECTURES, LatencyRunner(slower), X, table=COUNTED, budget=budget, top=None)
+    found = remeasure(NET, MUTATOR, ARCHITECTURES, LatencyRunner(slower), X, table=COUNTED, budget=budget)
     assert [one.within for one in found] == [2 * size(architecture) <= 10 for architecture in ARCHITECTURES]
     assert {one.within for one in found} == {True, False}
 

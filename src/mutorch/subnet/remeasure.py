@@ -55,7 +55,7 @@ def remeasure(
     table: CostTable | LatencyTable | None = None,
     budget: Budget | Mapping[str, Any] | None = None,
     metric: str = "latency_ms",
-    top: int | None = 5,
+    top: int | None = None,
 ) -> list[Remeasured]:
     """The measured latency of the exported subnets of some architectures, all in turns, beside what was predicted.
 
@@ -64,7 +64,7 @@ def remeasure(
         table: what predicted them.
         budget: whose bound on `metric` to compare with; bounds on other metrics are not looked at. A dict needs a `CostTable`.
         metric: the name of this latency in the table and the budget.
-        top: how many, from the front; `None` for all.
+        top: how many, from the front; all unless given.
 
     Returns:
         A record for each, in the given order.
