@@ -146,8 +146,8 @@ class RayCrew:
             else:
                 cpus = max(os.cpu_count() or 1, math.ceil(self._workers.count * self._workers.num_cpus))
                 with _no_usage_report():
-                    self._ray.init(num_cpus=cpus, include_dashboard=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError) as error:
+                    self._ray.init("local", num_cpus=cpus, include_dashboard=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError) as error:
             raise WorkerError(f"no Ray at {address or 'this machine'}: {error}") from error
         self._is_ours = True
 
