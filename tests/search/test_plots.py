@@ -56,7 +56,7 @@ def test_the_front_is_drawn_through_the_trials_that_history_says():
     history = searched()
     figure = pareto_figure(history)
     (axes,) = figure.axes
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("macs, less is better", "score")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("macs, less is better", "accuracy")
     front = history.pareto()
     drawn = next(one for one in axes.collections if one.get_label() == f"Pareto front, {len(front)}")
     assert sorted(drawn.get_offsets().tolist()) == sorted([t.costs.macs, t.score] for t in front)
@@ -75,7 +75,7 @@ def test_objectives_to_minimise_are_drawn_in_their_own_unit_and_three_of_them_in
 
 
 def test_baselines_are_drawn_and_one_without_a_number_is_refused():
-    known = {"ResNet": {"score": 0.5, "macs": 9e6}}
+    known = {"ResNet": {"accuracy": 0.5, "macs": 9e6}}
     figure = pareto_figure(searched(), baselines=known)
     drawn = next(one for one in figure.axes[0].collections if one.get_label() == "ResNet")
     assert drawn.get_offsets().tolist() == [[9e6, 0.5]]
@@ -85,7 +85,10 @@ def test_baselines_are_drawn_and_one_without_a_number_is_refused():
 
 
 def test_no_legend_lies_over_an_axes():
-    for figure in (pareto_figure(searched(), baselines={"a": {"score": 1, "macs": 2e6}}), progress_figure(searched())):
+    for figure in (
+        pareto_figure(searched(), baselines={"a": {"accuracy": 1, "macs": 2e6}}),
+        progress_figure(searched()),
+    ):
         figure.savefig("/dev/null", format="png")
         (legend,) = figure.legends
         assert legend.get_window_extent().y0 >= figure.axes[0].get_window_extent().y1

@@ -21,8 +21,11 @@ from .profiling import Profile as Profile
 from .profiling import profile as profile
 from .ranks import Ranks as Ranks
 from .ray_workers import RayWorkers as RayWorkers
+from .read_history import read_history as read_history
 from .repair import Repaired as Repaired
 from .repair import repair as repair
+from .repeat import Repeated as Repeated
+from .repeat import repeat as repeat
 from .sample_widths import expected_widths as expected_widths
 from .sample_widths import sample_widths as sample_widths
 from .search import AHEAD as AHEAD

@@ -92,7 +92,7 @@ def shortened(names: Sequence[str], length: int = 24) -> list[str]:
 
     Example:
         >>> shortened(["backbone.stages.0.conv.out_channels", "backbone.stages.1.conv.out_channels"])
-        ['…stages.0.conv…', '…stages.1.conv…']
+        ['…0.conv.out_channels', '…1.conv.out_channels']
     """
     if len(names) < 2 or max(map(len, names)) <= length:
         return [short(name, length) for name in names]

@@ -60,7 +60,7 @@ def staircase(x: Values, y: Values, signs: tuple[int, int]) -> Values:
 
     Example:
         >>> staircase(np.array([1.0, 2.0, 3.0]), np.array([5.0, 4.0, 9.0]), (-1, 1)).tolist()
-        [[3.0, 9.0], [3.0, 5.0], [1.0, 5.0]]
+        [[1.0, 5.0], [3.0, 5.0], [3.0, 9.0]]
     """
     corners: list[tuple[float, float]] = []
     for right, top in sorted(zip(signs[0] * x, signs[1] * y, strict=True), reverse=True):

@@ -18,6 +18,8 @@ from .quantities import Quantity, Searched, Values, cost_names, interesting, obj
 
 _COSTS = ("macs", "params", "latency_ms")
 _TICKS = 14
+_MOST = 2000
+"""Of more trials, the best quarter of so many is drawn, and others evenly spaced."""
 _LINES = 200
 """From here on, lines are an image inside of a vector graphic."""
 
@@ -72,7 +74,7 @@ def parallel_figure(
     labels = _labels(history, lines)
     for number, line in enumerate(lines):
         _upright(axes, number, line, labels[number])
-    axes.set(xlim=(-0.35, len(lines) - 0.5), ylim=(-0.06, 1.18))
+    axes.set(xlim=(-0.35, len(lines) - 0.5), ylim=(-0.12, 1.18))
     axes.axis("off")
     return figure
 
@@ -140,7 +142,11 @@ def _draw(figure: Figure, axes: Axes, lines: Sequence[Line], score: Quantity, va
     finite = np.isfinite(values)
     low, high = interesting(values[finite], score.sign, np.array([]))
     worst_first = np.argsort(np.where(finite, score.sign * values, -np.inf), kind="stable")
-    order = [int(number) for number in worst_first if finite[number]]
+    order = _thinned([int(number) for number in worst_first if finite[number]])
+    if len(order) < finite.sum():
+        axes.text(
+            0, -0.1, f"{len(order)} of {finite.sum()} trials drawn, the best ones among them", fontsize=8, color=INK
+        )
     paths = np.array([line.places for line in lines]).T
     across = np.arange(len(lines))
     many = len(order) > _LINES
@@ -162,6 +168,14 @@ def _draw(figure: Figure, axes: Axes, lines: Sequence[Line], score: Quantity, va
             bar.set_label(score.label, fontsize=9)
             bar.solids.set_alpha(1)
             bar.ax.tick_params(labelsize=8)
+
+
+def _thinned(worst_first: list[int]) -> list[int]:
+    if len(worst_first) <= _MOST:
+        return worst_first
+    best = worst_first[-_MOST // 4 :]
+    rest = worst_first[: -_MOST // 4]
+    return [*rest[:: -(-len(rest) // (_MOST - len(best)))], *best]
 
 
 def _upright(axes: Axes, number: int, line: Line, label: str) -> None:

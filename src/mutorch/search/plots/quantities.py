@@ -88,7 +88,11 @@ def cost_names(trials: Iterable[Trial]) -> tuple[str, ...]:
 
 
 def objectives_of(search: Searched) -> list[Quantity]:
-    """The objectives, the score first."""
+    """The objectives, the score first; where a search has none, by the name of the metric that its score is."""
+    trials = search.trials
+    first = next(iter(trials[0].metrics), None) if trials and not search.objectives else None
+    if first is not None and all(trial.error or trial.metrics.get(first) == trial.score for trial in trials):
+        return [Quantity(first, 1, 0)]
     return [
         Quantity(name.removeprefix("-"), -1 if name.startswith("-") else 1, number)
         for number, name in enumerate(search.objectives or (SCORE,))
@@ -117,4 +121,4 @@ def quantity(search: Searched, name: str | None) -> Quantity:
     if plain in METRICS:
         raise StateError("the search counted no costs; give it example_inputs or a table")
     metrics = dict.fromkeys(metric for trial in search.trials for metric in trial.metrics)
-    raise StateError(f"no trial has {plain!r}; {nearest(plain, [*known, *metrics, *costs])}")
+    raise StateError(f"no trial has {plain!r}; {nearest(plain, dict.fromkeys([*known, *metrics, *costs]))}")
