@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from mutorch.cost import Costs
 from mutorch.errors import ConfigError, MissingExtraError, ResumeError, StorageError, nearest
 from mutorch.space import Architecture, SearchSpace
 from mutorch.utils import differences, require
@@ -27,6 +28,7 @@ PAUSES = (0.2, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between attempts to reach a storage; then it is an error."""
 _FIRST_PAUSES = (0.2, 0.5, 1.0)
 _HEADER, _RUN, _BY, _BEAT, _WITHDRAWN = "mutorch", "run", "by", "beat", "withdrawn"
+_COSTS = ("macs", "params", "act_mem_mb", "size_mb", "measured")
 _NAMES_OF_METRICS = "study:metric_names"
 
 P = ParamSpec("P")
@@ -116,7 +118,7 @@ class SharedStudy:
                 "architecture": self.architecture(trial),
                 "score": values[0],
                 "metrics": attributes.get("metrics", {}),
-                "costs": None if costs is None else list(costs.values()),
+                "costs": None if costs is None else [costs[name] for name in _COSTS],
                 "seconds": attributes.get("seconds", 0.0),
                 "values": values,
                 "violation": attributes.get("violation", 0.0),
@@ -136,13 +138,14 @@ class SharedStudy:
         """Whether who evaluated it did not get to the end of it."""
         return bool(trial.state == self._optuna.trial.TrialState.FAIL) and _WITHDRAWN not in trial.user_attrs
 
-    def claim(self, architecture: Architecture) -> int:
+    def claim(self, architecture: Architecture, costs: Costs | None = None) -> int:
         """Make a trial that runs; its number."""
+        known = {} if costs is None else {"costs": {name: _plain(getattr(costs, name)) for name in _COSTS}}
         template = self._optuna.trial.create_trial(
             state=self._optuna.trial.TrialState.RUNNING,
             params=to_params(self._space, architecture),
             distributions=self._distributions,
-            user_attrs={_RUN: self._digest, _BY: self._by, _BEAT: 0},
+            user_attrs={_RUN: self._digest, _BY: self._by, _BEAT: 0, **known},
         )
         trial_id = self._call(self._storage.create_new_trial, self._study, template_trial=template)
         number = int(self._call(self._storage.get_trial_number_from_id, trial_id))
@@ -155,11 +158,7 @@ class SharedStudy:
         """Write a result down; whether it counts, which it does not where others took the participant for dead."""
         trial_id = self._held.pop(trial.index)
         entry = entry_of(trial)
-        costs = trial.costs
         attributes = {"metrics": entry["metrics"], "seconds": entry["seconds"]}
-        if costs is not None:
-            names = ("macs", "params", "act_mem_mb", "size_mb")
-            attributes["costs"] = dict(zip(names, entry["costs"], strict=True))
         attributes |= {name: entry[name] for name in ("violation", "error") if entry[name]}
         values = [sign * value for sign, value in zip(self._signs, trial.values, strict=True)]
         return self._end(trial_id, "COMPLETE", values, attributes)
@@ -285,10 +284,11 @@ def _patiently(
             if not _is_of_storage(error):
                 raise
             if pause is None:
-                cause = error.__cause__ or error
-                what = address.scrub(f"{type(cause).__name__}: {cause}").strip()
+                cause = getattr(error.__cause__ or error, "orig", None) or error.__cause__ or error
+                what = address.scrub(cause).strip().partition("\n")[0]
                 raise StorageError(
-                    f"the storage {address} does not answer after {len(pauses) + 1} attempts: {what}"
+                    f"the storage {address} gave an error in each of {len(pauses) + 1} attempts, the last one "
+                    f"{type(cause).__name__}: {what}"
                 ) from None
             time.sleep(pause)
     raise AssertionError("unreachable")
@@ -325,7 +325,7 @@ def _open(optuna: Any, address: Address) -> tuple[Any, Callable[[], object]]:
     except errors.NoSuchModuleError:
         known = ("postgresql", "mysql", "sqlite", "redis", "journal")
         raise ConfigError(f"{address}: no storage {address.scheme!r}; {nearest(address.scheme, known)}") from None
-    except errors.ArgumentError as error:
+    except (errors.ArgumentError, ValueError) as error:
         raise ConfigError(f"{address} is no address of a storage: {address.scrub(error)}") from None
     except ImportError as error:
         raise _missing(address, getattr(error.__cause__, "name", None) or driver) from None
@@ -341,6 +341,10 @@ def _check_library(address: Address, library: str) -> None:
 
 def _missing(address: Address, library: str) -> MissingExtraError:
     return MissingExtraError(f"{address} needs the library {library!r}, which is not installed: pip install {library}")
+
+
+def _plain(cost: Any) -> Any:
+    return dict(cost) if isinstance(cost, Mapping) else cost
 
 
 def _place() -> str:

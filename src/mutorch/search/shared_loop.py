@@ -109,7 +109,7 @@ class Participant:
             if architecture is None:
                 return None
             costs = self.judge.costs(architecture)
-            number = self.study.claim(architecture)
+            number = self.study.claim(architecture, costs)
             self._claims += 1
             if self._claims == 1 and number > 0:
                 self._start(random_at(self.seed, "participant", number).getrandbits(31))
@@ -119,7 +119,7 @@ class Participant:
             if same:
                 self.study.withdraw(number, f"trial {same[0]} is the same")
             elif len(earlier) >= self.num_trials:
-                self.study.withdraw(number, f"{self.num_trials} trials are enough")
+                self.study.withdraw(number, "there are enough")
             else:
                 self._mine[number] = architecture, costs
                 return number
