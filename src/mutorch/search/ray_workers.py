@@ -4,7 +4,8 @@ import io
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +86,7 @@ class RayCrew:
         options = {"num_cpus": wanted.num_cpus, "num_gpus": wanted.num_gpus, "resources": dict(wanted.resources or {})}
         kind = self._ray.remote(_Actor).options(**options, max_restarts=0, max_task_retries=0)
         place = Workplace(worker, "cuda" if wanted.num_gpus else None, wanted.threads)
-        actor = self._actors[worker] = kind.remote(self._job, place)
+        actor = self._actors[worker] = kind.remote(self._job, place, sys.path)
         self._under_way[actor.ready.remote()] = worker
 
     def send(self, worker: int, index: int, architecture: Architecture) -> None:
@@ -155,7 +156,10 @@ class RayCrew:
 class _Actor:
     """One worker, in a process of Ray."""
 
-    def __init__(self, job: bytes, place: Workplace) -> None:
+    def __init__(self, job: bytes, place: Workplace, path: Sequence[str]) -> None:
+        sys.path.extend(
+            folder for folder in path if folder not in sys.path
+        )  # modules beside a script, where nodes share files
         take_place(place)
         self._evaluation = load_evaluation(io.BytesIO(job), place.device)
         self._pickler = require("ray.cloudpickle", extra="ray")
