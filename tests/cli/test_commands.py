@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import mutorch
 from mutorch.cli.app import app
-from mutorch.errors import ConfigError, ExportError, InfeasibleBudgetError, LoadError, SpaceError
+from mutorch.errors import ConfigError, ExportError, InfeasibleBudgetError, LoadError, ResumeError, SpaceError
 
 CONFIG = """
 model: {type: ChainNet}
@@ -80,15 +80,44 @@ def test_search_ends_with_the_table_the_check_the_report_and_three_lines_to_run_
     assert output.partition("next:")[2].count("mutorch ") + output.partition("next:")[2].count("python ") == 3
 
 
-def test_the_report_is_one_file_with_the_picture_and_every_row(config):
+def test_the_report_is_one_file_with_pictures_every_row_and_the_winner(config):
     _, folder, _ = config
     page = (folder / "report.html").read_text()
     rows = json.loads((folder / "results.json").read_text())["rows"]
-    assert page.count("<svg") == 1
-    assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
-        "http://creativecommons.org", ""
-    ).replace("https://matplotlib.org", "")
+    assert "http" not in page
     assert all(f"{row['macs']:,}" in page for row in rows)
+    for heading in ("Trained alone, equally long", "The best", "Pareto front", "Progress", "The winner", "Checklist"):
+        assert f">{heading}</h2>" in page
+    assert " ".join(rows[0]["architecture"].values()) in page
+    assert {"alone.png", "pareto.png", "progress.png", "preferences.png", "parallel.png", "architecture.png"} <= {
+        path.name for path in folder.iterdir()
+    }
+    assert json.loads((folder / "card.json").read_text())["trials"] == 4
+
+
+def test_the_report_of_a_run_is_written_again(config):
+    _, folder, _ = config
+    written = (folder / "report.html").read_bytes()
+    (folder / "report.html").unlink()
+    assert f"report {folder / 'report.html'}".replace(" ", "") in run("report", folder).replace(" ", "")
+    assert abs(len((folder / "report.html").read_bytes()) - len(written)) < 200  # the title is another one
+
+
+def test_a_bare_log_is_reported_beside_it(config, tmp_path):
+    log = tmp_path / "mine.jsonl"
+    log.write_bytes(next(config[1].glob("search-*.jsonl")).read_bytes())
+    run("report", log)
+    page = (tmp_path / "mine-report" / "report.html").read_text()
+    assert "The 4 best of 4 trials" in page
+    assert "The line that ends a log is missing" not in page
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-2]))
+    run("report", log)
+    page = (tmp_path / "mine-report" / "report.html").read_text()
+    assert "The 3 best of 3 trials" in page
+    assert "The line that ends a log is missing" in page
+    log.write_text("nothing")
+    with pytest.raises(ResumeError, match="is no search log"):
+        run("report", log)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pt2"])

@@ -86,7 +86,7 @@ def test_the_log_has_a_line_for_each_look_and_the_report_shows_them(config):
     assert head["path_steps"] == 40
     assert [line["reading"] for line in lines] == list(range(1, len(lines) + 1))
     page = (folder / "report.html").read_text()
-    assert page.count("<svg") == 1
+    assert page.count("<svg") == 2  # what was learned, and the winner
     assert "How it was learned" in page
     rows = json.loads((folder / "results.json").read_text())["rows"]
     assert rows[0]["architecture"] == lines[-1]["architecture"]

@@ -143,8 +143,8 @@ def test_a_search_without_trials_or_of_another_space_is_refused(tmp_path, make_h
 def test_architectures_of_many_decisions_are_told_by_how_they_differ(tmp_path, make_history):
     space = SearchSpace([Decision(f"block{number}", ("a", "b")) for number in range(20)])
     words = text(write_report(make_history(30, space=space), tmp_path, space=space))
-    assert "the winner, drawn below" in words
-    assert re.search(r"as the winner but block\d+ [ab]", words)
+    assert "the best" in words
+    assert re.search(r"as the best but block\d+ [ab]", words)
 
 
 def test_a_report_needs_its_extra(monkeypatch, tmp_path, make_history):

@@ -60,7 +60,7 @@ def test_the_front_is_drawn_through_the_trials_that_history_says():
     front = history.pareto()
     drawn = next(one for one in axes.collections if one.get_label() == f"Pareto front, {len(front)}")
     assert sorted(drawn.get_offsets().tolist()) == sorted([t.costs.macs, t.score] for t in front)
-    star = next(one for one in axes.collections if one.get_label() == "winner")
+    star = next(one for one in axes.collections if one.get_label() == "best")
     assert star.get_offsets().tolist() == [[history.best.costs.macs, history.best.score]]
 
 

@@ -48,7 +48,7 @@ from mutorch.training import recalibrate_
 
 from .doctor import diagnose
 from .program_check import check_program
-from .report import write_report
+from .report import report_run
 from .screen import Bars, pruned_table, result_table, slim_table
 
 app = typer.Typer(
@@ -101,7 +101,7 @@ def search(config: ConfigFile, output: Output = None) -> None:
         result = _searched(settings, folder, bars)
         bars.show("checking the exported file", 0, 1, "")
         off = check_program(result.program_file, result.subnet, result.example_inputs)
-        report_file = write_report(folder, title=f"{config.stem}: {_kind(settings)} search")
+        report_file = report_run(folder, title=f"{config.stem}: {_kind(settings)} search")
         bars.show("checking the exported file", 1, 1, "")
     console.print(result_table(result))
     _say("checked", f"{result.program_file} loads without mutorch; outputs differ by at most {off:.1g}")
@@ -205,9 +205,11 @@ def slim(config: ConfigFile, output: Output = None) -> None:
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="The output folder of a finished run.")]) -> None:
-    """Write the HTML report of a finished run again."""
-    _say("report", str(write_report(folder, title=f"{folder.name}: search")))
+def report(
+    run: Annotated[Path, typer.Argument(help="The output folder of a finished run, or the log of any search.")],
+) -> None:
+    """Write the HTML report of a finished run again, or that of a log, also while its search runs."""
+    _say("report", str(report_run(run, title=f"{run.stem}: search")))
 
 
 @app.command()

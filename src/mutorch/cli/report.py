@@ -1,105 +1,182 @@
-"""The HTML report of a run: one file, no network."""
+"""The report of a finished run, or of a bare log."""
 
-import io
 import json
-from importlib.resources import files
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mutorch.errors import LoadError
-from mutorch.utils import require
+from mutorch.reporting import Picture, Section, Table, architecture_figure, write_page, write_report
+from mutorch.search import History, read_history
+from mutorch.search.plots import pareto_figure
+from mutorch.search.plots.drawing import choice_text, legend_above, new_figure, quiet
+from mutorch.space import SearchSpace
 
 
-def write_report(folder: Path, *, title: str) -> Path:
-    """Write `report.html` into the folder of a finished run. Needs the extra `report`.
+def report_run(path: Path, *, title: str) -> Path:
+    """Write the report of a run's folder into it, or that of a log into a folder beside it. Needs the extra `report`.
+
+    Args:
+        path: the output folder of `mutorch search`, or a log of any search.
+        title: of the page.
 
     Errors:
         LoadError: the folder holds no finished run.
+        ResumeError: no log, or a damaged one.
         MissingExtraError: the extra is not installed.
     """
-    jinja2 = require("jinja2", extra="report")
+    if path.is_file():
+        return _report_log(path, title)
+    results, settings = _read(path, "results.json"), _read(path, "settings.json")
+    space = SearchSpace.from_json(json.dumps(results["space"])) if "space" in results else None
+    if results.get("recipe") == "differentiable":
+        return _report_learning(path, title, results, settings, space)
+    history = read_history(path / results["log"])
+    metric = results.get("metric", "accuracy")
+    return write_report(
+        history,
+        path,
+        title=title,
+        space=space,
+        winner=results["rows"][0]["architecture"],
+        settings=settings,
+        sections=[_trained_alone(results, metric, settings["seed"], history), *_rounds(results.get("rounds", []))],
+        notes=["Scored with the supernet's shared weights, which ranks subnets; it is not what they reach."],
+    )
+
+
+def _read(folder: Path, name: str) -> Any:
     try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        lines = (folder / results["log"]).read_text(encoding="utf-8").splitlines()
+        return json.loads((folder / name).read_text(encoding="utf-8"))
     except OSError as error:
         raise LoadError(f"{folder} holds no finished run: {error}; run `mutorch search` first") from error
-    logged = [json.loads(line) for line in lines[1:]]
-    is_learned = results.get("recipe") == "differentiable"
-    template = jinja2.Template((files("mutorch.cli") / "report.html").read_text(encoding="utf-8"), autoescape=True)
-    page = template.render(
-        title=title,
-        results=results,
-        # A log writes what is not finite as text.
-        trials=[] if is_learned else sorted(logged, key=lambda trial: -float(trial["score"])),
-        readings=logged if is_learned else [],
-        rounds=results.get("rounds", []),
-        settings=json.loads((folder / "settings.json").read_text(encoding="utf-8")),
-        metric=results.get("metric", "accuracy"),
-        picture=learning_picture(logged) if is_learned else _pareto(logged, results),
+
+
+def _report_log(path: Path, title: str) -> Path:
+    history = read_history(path)
+    notes = ["The line that ends a log is missing: the search still runs, or was killed, or the log was cut."]
+    return write_report(
+        history, path.with_name(f"{path.stem}-report"), title=title, notes=notes if history.interrupted else []
     )
-    path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
-    return path
 
 
-def _pareto(trials: list[dict[str, Any]], results: dict[str, Any]) -> str:
-    """Accuracy over macs, as SVG: every trial with the supernet's weights, and what was trained alone."""
-    rows, metric = results["rows"], results.get("metric", "accuracy")
-    figures = require("matplotlib.figure", extra="report")
-    figure = figures.Figure(figsize=(8, 4.6), layout="constrained")
-    axes = figure.subplots()
-    points = [(t["costs"][0] / 1e3, 100 * float(t["metrics"][metric])) for t in trials]
-    axes.scatter(*zip(*points, strict=True), s=14, color="#9aa5b1", label=f"{len(points)} searched, supernet's weights")
-    front = _front(points)
-    axes.step(*zip(*front, strict=True), where="post", color="#9aa5b1", linewidth=1, label="their Pareto front")
-    runners_up = [row for row in rows if row["role"] == "runner-up"]
-    if runners_up:
-        axes.scatter(
-            *zip(*map(_point, runners_up), strict=True), s=30, color="#74a9d8", label="runners-up, trained alone"
+def _report_learning(
+    folder: Path, title: str, results: Mapping[str, Any], settings: Mapping[str, Any], space: SearchSpace | None
+) -> Path:
+    """A search by gradient has no trials, but readings of what is learned."""
+    lines = (folder / results["log"]).read_text(encoding="utf-8").splitlines()
+    readings = [json.loads(line) for line in lines[1:]]
+    winner = results["rows"][0]["architecture"]
+    picture = Picture("architecture", architecture_figure(winner, space), "the winner's choices")
+    sections = [
+        _trained_alone(results, "accuracy", settings["seed"]),
+        _learning(readings),
+        Section("The winner", picture, code=json.dumps(winner)),
+        Section("Settings", code=json.dumps(settings, indent=2)),
+    ]
+    return write_page(folder / "report.html", title, f"Method: {results['method']}.", sections)
+
+
+def _trained_alone(results: Mapping[str, Any], metric: str, seed: int, history: History | None = None) -> Section:
+    rows = results["rows"]
+    head = ("", "architecture", f"test {metric}", f"validation {metric}", "macs", "params", "latency")
+    cells = [
+        [
+            row["role"],
+            _choices(row["architecture"]),
+            f"{row['test_accuracy']:.1%}",
+            f"{row['val_accuracy']:.1%}",
+            f"{row['macs']:,}",
+            f"{row['params']:,}",
+            f"{row['latency_ms']:.2f} ms",
+        ]
+        for row in rows
+    ]
+    how = f"Method: {results['method']}." if "method" in results else f"Budget: {results['budget']}."
+    text = [
+        f"{how} Seed {seed}.",
+        *(["The winner is the best on validation data among the best of the search."] if history is not None else []),
+        "Test data were not used to choose. Latency: median of measured forwards of one sample, on the machine that ran this.",
+    ]
+    picture = None
+    if history is not None:
+        alone = {
+            f"{row['role']}, alone": {metric: row["test_accuracy"], "macs": row["macs"]} for row in _distinct(rows)
+        }
+        figure = pareto_figure(history, "macs", metric, baselines=alone)
+        picture = Picture("alone", figure, f"{metric} over macs, in the search and trained alone")
+        text.insert(
+            1,
+            f"Dots: validation {metric} with shared weights. Black: test {metric} after training alone, from fresh weights.",
         )
+    return Section(
+        "Trained alone, equally long",
+        picture,
+        Table(head, cells, frozenset(range(2, 7)), frozenset({0})),
+        text,
+    )
+
+
+def _distinct(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Runners-up share a role; numbered, each is drawn."""
+    names: dict[str, int] = {}
+    found = []
     for row in rows:
-        if row["role"] == "runner-up":
-            continue
-        is_winner = row["role"] == "winner"
-        color = "#d9480f" if is_winner else "#1864ab"
-        axes.scatter(*_point(row), s=130 if is_winner else 36, marker="*" if is_winner else "o", color=color)
-        above = {"xytext": (6, 6)} if is_winner else {"xytext": (6, -12)}
-        axes.annotate(row["role"], _point(row), textcoords="offset points", fontsize=8, color=color, **above)
-    axes.set(xlabel="thousand macs", ylabel=f"{metric}, %")
-    axes.legend(loc="lower right", frameon=False, fontsize=8)
-    return _svg(figure, axes)
+        names[row["role"]] = names.get(row["role"], 0) + 1
+        number = names[row["role"]]
+        found.append({**row, "role": row["role"] if number == 1 else f"{row['role']} {number}"})
+    return found
 
 
-def learning_picture(readings: list[dict[str, Any]]) -> str:
-    """Entropy and the share of skips over a search by gradient, as SVG."""
-    figures = require("matplotlib.figure", extra="report")
-    figure = figures.Figure(figsize=(8, 3.2), layout="constrained")
+def _rounds(rounds: Sequence[Mapping[str, Any]]) -> list[Section]:
+    if not rounds:
+        return []
+    cells = [
+        [
+            str(one["number"]),
+            _choices(one["architecture"]),
+            f"{one['loss']:.3f}",
+            f"{one['reward']:.3f}",
+            f"{one['entropy']:.2f}",
+        ]
+        for one in rounds
+    ]
+    head = ("round", "likeliest", "loss of the weights", "reward", "entropy")
+    text = [
+        "Reward: accuracy of samples on validation batches, with the shared weights. Entropy, in nats, falls as the controller "
+        "decides; if it does not, what is proposed is much like random."
+    ]
+    return [Section("How the controller was trained", table=Table(head, cells, frozenset({0, 2, 3, 4})), text=text)]
+
+
+def _learning(readings: Sequence[Mapping[str, Any]]) -> Section:
+    """Entropy and the share of skips over a search by gradient."""
+    figure = new_figure(8, 3.2)
     axes = figure.subplots()
     numbers = [reading["reading"] for reading in readings]
     axes.plot(numbers, [reading["entropy"] for reading in readings], color="#1864ab", marker="o", label="entropy")
     skips = [reading["skip_share"] for reading in readings]
     axes.plot(numbers, skips, color="#d9480f", marker="o", label="share of operations without weights")
     axes.set(xlabel="reading", ylabel="share", ylim=(-0.03, 1.03))
-    axes.legend(loc="lower left", frameon=False, fontsize=8)
-    return _svg(figure, axes)
+    quiet(axes)
+    legend_above(figure, axes)
+    cells = [
+        [
+            str(reading["reading"]),
+            _choices(reading["architecture"]),
+            f"{reading['entropy']:.2f}",
+            f"{reading['skip_share']:.0%}",
+        ]
+        for reading in readings
+    ]
+    head = ("reading", "most probable", "entropy", "without weights")
+    text = [
+        "Entropy 1 is undecided, 0 decided. Many operations without weights are a sign of collapse; look at the random "
+        "architecture beside the winner."
+    ]
+    picture = Picture("learning", figure, "entropy and the share of operations without weights, over readings")
+    return Section("How it was learned", picture, Table(head, cells, frozenset({0, 2, 3})), text)
 
 
-def _svg(figure: Any, axes: Any) -> str:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.2)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
-
-
-def _point(row: dict[str, Any]) -> tuple[float, float]:
-    return row["macs"] / 1e3, 100 * row["test_accuracy"]
-
-
-def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    front: list[tuple[float, float]] = []
-    for cost, accuracy in sorted(points, key=lambda p: (p[0], -p[1])):
-        if not front or accuracy > front[-1][1]:
-            front.append((cost, accuracy))
-    return front
+def _choices(architecture: Mapping[str, Any]) -> str:
+    return " ".join(choice_text(choice, 40) for choice in architecture.values())

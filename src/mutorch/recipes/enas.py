@@ -8,6 +8,7 @@ Every stage keeps what it did in the output folder, and the same call goes on wh
 `search_by_controller`, and the two steps that it is made of, `mutorch.training.child_step` and `controller_step`.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -79,6 +80,7 @@ def enas(settings: EnasSettings, output: str | os.PathLike[str], *, progress: Pr
     method = f"controller, {len(run.rounds)} rounds, {settings.search.path_steps:,} path-steps"
     method += f", budget {budget}" if settings.search.budget else ""
     results = {"recipe": "enas", "method": method, "log": run.log.name, "rows": [asdict(row) for row in rows]}
+    results["space"] = json.loads(run.table.space.to_json())
     write_json(run.output / "results.json", results | {"rounds": [asdict(one) for one in run.rounds]})
     return EnasResult(
         rows,

@@ -95,7 +95,7 @@ def run_differentiable(
     files = run.export(rows[0])
     method = f"{name}, {found.path_steps:,} path-steps" + (f", stopped: {found.reason}" if found.stopped else "")
     results = {"recipe": "differentiable", "method": method, "log": log.name, "rows": [asdict(row) for row in rows]}
-    write_json(run.output / "results.json", results)
+    write_json(run.output / "results.json", results | {"space": json.loads(space.to_json())})
     return GradientResult(
         rows,
         found,

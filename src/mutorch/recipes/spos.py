@@ -101,6 +101,7 @@ def run_whole(run: "Run") -> Result:
     rows = run.train_alone(run.chosen(history))
     files = run.export(rows[0])
     results = {"budget": str(run.budget), "metric": run.metric, "log": run.log.name}
+    results |= {"space": json.loads(run.table.space.to_json())}
     write_json(run.output / "results.json", results | {"rows": [asdict(row) for row in rows]})
     return Result(
         rows,

@@ -46,6 +46,7 @@ def write_report(
     baselines: Mapping[str, Mapping[str, float]] | None = None,
     baseline: History | None = None,
     repeated: Repeated | None = None,
+    winner: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     wall_seconds: float | None = None,
     code: str | os.PathLike[str] = ".",
@@ -65,6 +66,7 @@ def write_report(
         baselines: points of the Pareto picture: `{"ResNet-18": {"accuracy": 0.89, "macs": 1.8e9}}`.
         baseline: another search, of `strategy="random"` say.
         repeated: what `mutorch.search.repeat` returned.
+        winner: the architecture to draw, where it is not that of the best trial.
         settings: shown as they are.
         wall_seconds: how long all of it took, for the card.
         code: the folder of your code, for its revision in the card.
@@ -106,7 +108,7 @@ def write_report(
         _searched(history, card, notes),
         *_front(history, baselines),
         *_figures(history, space, baseline),
-        _winner(history, space),
+        _winner(history.best.architecture if winner is None else winner, space),
         *_parts(subnet),
         Section("Run card", table=facts(readable(card)), text=["The same as data: card.json beside this page."]),
         _checklist(card),
@@ -127,7 +129,7 @@ def _subtitle(card: Mapping[str, Any]) -> str:
 
 
 def _searched(history: History, card: Mapping[str, Any], notes: Sequence[str]) -> Section:
-    text = [f"The {min(_BEST, len(history))} best of {len(history):,} trials, the winner first."]
+    text = [f"The {min(_BEST, len(history))} best of {len(history):,} trials."]
     if card["failed"] or card["infeasible"] or card["without_number"]:
         text.append(
             f"{card['failed']} failed, {card['infeasible']} broke constraints, {card['without_number']} gave no finite number; "
@@ -192,7 +194,7 @@ def _figures(history: History, space: SearchSpace | None, baseline: History | No
         lines = parallel_figure(history, space=space)
         text = [
             "A line for each trial, coloured by score, through the decisions that explain most, costs and objectives; better is "
-            "up. Orange: the winner. Lines of one colour that run together are what good architectures share. "
+            "up. Orange: the best. Lines of one colour that run together are what good architectures share. "
             f"{_many(history)}"
         ]
         found.append(
@@ -201,13 +203,12 @@ def _figures(history: History, space: SearchSpace | None, baseline: History | No
     return found
 
 
-def _winner(history: History, space: SearchSpace | None) -> Section:
-    best = history.best
-    if not best.architecture:
+def _winner(architecture: Mapping[str, Any], space: SearchSpace | None) -> Section:
+    if not architecture:
         return Section("The winner", text=["The space has no decisions."])
-    picture = Picture("architecture", architecture_figure(best.architecture, space), "the winner's choices")
+    picture = Picture("architecture", architecture_figure(architecture, space), "the winner's choices")
     text = ["Blue: what was chosen; grey: what else could have been."] if space is not None else []
-    return Section("The winner", picture, text=text, code=json.dumps(best.architecture))
+    return Section("The winner", picture, text=text, code=json.dumps(architecture))
 
 
 def _parts(subnet: nn.Module | None) -> list[Section]:

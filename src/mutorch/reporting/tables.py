@@ -46,10 +46,10 @@ def architecture_text(architecture: Mapping[str, Choice], best: Mapping[str, Cho
         return " ".join(choice_text(choice, 28) for choice in architecture.values())
     other = [name for name in architecture if architecture[name] != best.get(name)]
     if not other:
-        return "the winner, drawn below"
+        return "the best"
     shown = ", ".join(f"{name} {choice_text(architecture[name])}" for name in other[:_DIFFERENCES])
     more = f" and {len(other) - _DIFFERENCES} more" if len(other) > _DIFFERENCES else ""
-    return f"as the winner but {shown}{more}"
+    return f"as the best but {shown}{more}"
 
 
 def _state(trial: Trial) -> str:

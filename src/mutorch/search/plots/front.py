@@ -21,7 +21,7 @@ def pareto_figure(
     *,
     baselines: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Figure:
-    """All trials, and the front of those that none beats in everything; the winner is a star.
+    """All trials, and the front of those that none beats in everything; the best is a star.
 
     With several objectives and neither `x` nor `y`, a panel for each pair of them.
 
@@ -115,7 +115,7 @@ def _panel(
     if drawn[best]:
         keep.append(np.arange(len(trials)) == best)
         star = {"s": 170, "marker": "*", "color": ORANGE, "edgecolors": "white", "linewidths": 0.8, "zorder": 4}
-        axes.scatter(x[best : best + 1], y[best : best + 1], label="winner", **star)
+        axes.scatter(x[best : best + 1], y[best : best + 1], label="best", **star)
     others = _baselines(axes, baselines, across, up)
     kept = np.logical_or.reduce(keep)
     outside = scale(axes, "x", across, np.append(x[drawn], others[:, 0]), np.append(x[kept], others[:, 0]))

@@ -164,7 +164,7 @@ def _heat_map(found: Sequence[Preference], share: float) -> Figure:
     names = shortened([one.name for one in shown], 34)
     cells.set_yticks(range(len(shown)), names, fontsize=8)
     cells.set_xticks([])
-    cells.set_xlabel("choices; framed: the winner's", fontsize=9)
+    cells.set_xlabel("choices; framed: the best trial's", fontsize=9)
     cells.spines[:].set_visible(False)
     weights.barh(range(len(shown)), [one.importance for one in shown], color=GREY, height=0.7)
     weights.set_xlabel("explains", fontsize=9)
