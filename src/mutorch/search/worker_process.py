@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import signal
 import threading
 from collections.abc import Sequence
@@ -53,7 +54,7 @@ class InheritedJob:
 
 @dataclass(frozen=True, slots=True)
 class StoredJob:
-    """The evaluation in a file that all workers map."""
+    """The evaluation in a file that all workers map, in a folder of its own."""
 
     path: Path
 
@@ -61,7 +62,7 @@ class StoredJob:
         return load_evaluation(self.path, place.device)
 
     def abandon(self) -> None:
-        self.path.unlink(missing_ok=True)
+        shutil.rmtree(self.path.parent, ignore_errors=True)
 
     @property
     def pickler(self) -> Any:
