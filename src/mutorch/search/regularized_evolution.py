@@ -1,7 +1,6 @@
 """Aging evolution: parents win small tournaments, and whoever is oldest dies."""
 
 from collections import deque
-from collections.abc import Sequence
 
 from mutorch.errors import ConfigError
 from mutorch.space import Architecture, random_at
@@ -51,13 +50,16 @@ class RegularizedEvolution:
         self._max_attempts = max_attempts
         self._asked = 0
         self._alive: deque[Trial] = deque(maxlen=population)
+        self._ranked: list[Trial] = []  # those alive, best first
 
     def ask(self) -> Architecture | None:
         self._asked += 1
         rng = random_at(self._seed, "regularized evolution", self._asked)
         if self._asked > self._starts and self._alive:
+            self._ranked = self._ranked or survivors(self._alive, len(self._alive))
             for attempt in range(self._max_attempts):
-                parent = _winner(rng.sample(self._alive, min(self._tournament, len(self._alive))))
+                drawn = rng.sample(range(len(self._ranked)), min(self._tournament, len(self._ranked)))
+                parent = self._ranked[min(drawn)]
                 # One decision at first; more where the neighbours of good ones were all seen.
                 child = self._feasible.space.mutate(parent.architecture, rng, prob=attempt / self._max_attempts / 2)
                 accepted = self._feasible.accept(child)
@@ -67,9 +69,4 @@ class RegularizedEvolution:
 
     def tell(self, trial: Trial) -> None:
         self._alive.append(trial)
-
-
-def _winner(drawn: Sequence[Trial]) -> Trial:
-    if len(drawn[0].values) > 1:
-        return survivors(drawn, 1)[0]
-    return min(drawn, key=lambda trial: trial.key)
+        self._ranked = []

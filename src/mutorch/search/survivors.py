@@ -9,7 +9,12 @@ from .history import Trial
 
 
 def survivors(trials: Sequence[Trial], count: int) -> list[Trial]:
-    """The trials that NSGA-II keeps, best first: by violation, then by front, then the least crowded of it, then the earlier."""
+    """The best of some trials, best first: those without errors, then by violation, then by score.
+
+    With several objectives as NSGA-II (Deb et al. 2002): by front instead of score, then the least crowded of it, then the earlier.
+    """
+    if len(trials[0].values) == 1:
+        return sorted(trials, key=lambda trial: trial.key)[:count]
     values = np.array([trial.values for trial in trials])
     ranks = front_ranks(values)
     apart = np.zeros(len(trials))

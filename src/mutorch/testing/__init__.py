@@ -7,3 +7,5 @@ from .detection_digits import DetectionSet as DetectionSet
 from .detection_digits import collate_detection as collate_detection
 from .digits import ClutteredDigits as ClutteredDigits
 from .op_suite import OpSuite as OpSuite
+from .strategy_suite import StrategySuite as StrategySuite
+from .strategy_suite import check_strategy as check_strategy
