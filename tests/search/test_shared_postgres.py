@@ -35,7 +35,7 @@ from pathlib import Path
 from mutorch.search import search_space
 from mutorch.space import Decision, SearchSpace
 
-log, folder, strategy = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+log, folder = sys.argv[1], Path(sys.argv[2])
 space = SearchSpace([Decision(f"d{n}", tuple("abcd")) for n in range(4)])
 evaluations = folder / "evaluations"
 
@@ -48,7 +48,7 @@ def evaluate(architecture):
     return {"accuracy": sum(map(ord, name)) % 41 / 41, "loss": 1.0}
 
 def take_part(who):
-    history = search_space(space, evaluate, num_trials=40, seed=1, strategy=strategy, log=log, objective=["accuracy", "-loss"])
+    history = search_space(space, evaluate, num_trials=40, seed=1, log=log, objective=["accuracy", "-loss"])
     trials = [(t.index, t.architecture, t.values, t.metrics, t.seconds) for t in history]
     (folder / f"history{who}.json").write_text(json.dumps([trials, history.exhausted]))
 
@@ -65,18 +65,15 @@ def calls():
 victim = children[1]
 while len(calls()) < 12 or not any(int(pid) == victim for pid, _ in calls()):
     time.sleep(0.01)
-time.sleep(random.Random(strategy).uniform(0, 0.1))
+time.sleep(random.Random(0).uniform(0, 0.1))
 os.kill(victim, signal.SIGKILL)
 codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 print(json.dumps({"codes": codes, "victim": victim, "calls": calls()}))
 """
 
 
-@pytest.mark.parametrize("strategy", ["evolution", "random"])
-def test_three_processes_share_a_search_one_is_killed_and_the_others_end_with_the_same_history(
-    database, tmp_path, strategy
-):
-    command = [sys.executable, "-c", SCRIPT, f"{database}#{strategy}", str(tmp_path), strategy]
+def test_three_processes_share_a_search_one_is_killed_and_the_others_end_with_the_same_history(database, tmp_path):
+    command = [sys.executable, "-c", SCRIPT, f"{database}#shared", str(tmp_path)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
@@ -106,8 +103,7 @@ def test_three_processes_share_a_search_one_is_killed_and_the_others_end_with_th
         lambda architecture: pytest.fail("everything is evaluated"),
         num_trials=40,
         seed=1,
-        strategy=strategy,
-        log=f"{database}#{strategy}",
+        log=f"{database}#shared",
         objective=["accuracy", "-loss"],
     )
     assert [[t.index, t.architecture, list(t.values), dict(t.metrics), t.seconds] for t in later] == trials

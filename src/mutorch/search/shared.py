@@ -69,7 +69,7 @@ class SharedStudy:
         self._run = json.loads(json.dumps(run))
         self._digest = hashlib.blake2b(json.dumps(self._run, sort_keys=True).encode(), digest_size=4).hexdigest()
         self.name = address.study or f"mutorch-{self._digest}"
-        self._by = f"{secrets.token_hex(4)} {os.getpid()} {_place()}"
+        self._by = f"{secrets.token_hex(4)} {_place()} {os.getpid()} {_birth(os.getpid())}"
         self._optuna: Any = require("optuna", extra="postgres" if address.scheme.startswith("postgres") else "optuna")
         self._distributions = distributions(space)
         self._architectures: dict[int, Architecture] = {}
@@ -356,13 +356,22 @@ def _place() -> str:
     return hashlib.blake2b("".join((socket.gethostname(), *parts)).encode(), digest_size=6).hexdigest()
 
 
+def _birth(pid: int) -> str:
+    """When a process began, in ticks; empty where it has ended, or cannot be seen."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
 def _is_gone(by: str) -> bool:
     """Whether a participant was a process of this machine that is no more."""
-    _, pid, place = by.split(" ")
-    if not place or place != _place():
+    _, place, pid, birth = by.split(" ")
+    if not place or place != _place() or _birth(int(pid)) == birth:
         return False
     try:
         os.kill(int(pid), 0)
-    except OSError as error:
+    except OSError as error:  # without permission: it is there, and another user's, of whom nothing is seen
         return isinstance(error, ProcessLookupError)
-    return False
+    return True  # it waits to be buried, or is a later process with the same number
