@@ -37,6 +37,7 @@ def on_ranks(tmp_path):
         def rank_of(rank):
             store = f"file://{tmp_path}/store"
             distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=count)
+            distributed.barrier()  # no rank ends while another one still connects
             result = function(rank)
             distributed.destroy_process_group()
             return result
