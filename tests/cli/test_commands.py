@@ -158,7 +158,10 @@ def test_export_names_what_is_wrong_with_an_architecture_or_a_file(config, tmp_p
 def test_train_and_space_show_what_there_is(config):
     path, folder, _ = config
     assert str(folder / "supernet.ckpt").replace("\n", "") in run("train", path).replace(" ", "")
-    assert "256 architectures" in run("space", path)
+    shown = run("space", path)
+    assert "256 architectures" in shown
+    assert "smallest 25% median 75% largest macs" in shown
+    assert "feasible within macs <=" in shown
 
 
 def test_looking_at_a_space_leaves_nothing_behind(tmp_path):

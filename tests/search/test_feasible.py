@@ -131,6 +131,20 @@ def test_every_feasible_architecture_of_a_space_too_large_to_list_is_drawn_once(
     assert all(budget.allows(table(dict(zip(space.names, values, strict=True)))) for values in drawn)
 
 
+@pytest.mark.parametrize("most", [2, 60])
+def test_every_subnet_of_nested_choices_is_drawn_once_in_canonical_form(most):
+    blocks = range(6)
+    decisions = [Decision(f"op{n}", ("skip", "conv")) for n in blocks]
+    decisions += [Decision(f"kernel{n}", (3, 5, 7), when=((f"op{n}", "conv"),)) for n in blocks]
+    space = SearchSpace(decisions)
+    price = np.array([[0, 0, 0], [1, 2, 3]])
+    table = cost_table(space, params=Factors((2,) * 6 + (3,) * 6, {(n, 6 + n): price for n in blocks}))
+    budget = Budget.parse({"params": most}, table)
+    drawn = draw_all(Feasible(space, table, budget))
+    expected = [tuple(a.values()) for a in space.grid() if budget.allows(table(a))]
+    assert sorted(drawn) == sorted(expected)
+
+
 def test_a_draw_depends_on_the_generator_and_on_what_was_accepted_not_on_how():
     # One has drawn what the other was given: both go on alike, while many are left and when few are.
     space = SearchSpace([Decision(f"d{n}", (0, 1, 2)) for n in range(60)])

@@ -45,6 +45,13 @@ def test_a_few_feasible_ones_of_a_huge_space_are_counted():
     assert found.share * 3.0**60 == pytest.approx(1 + 60 + 60 + 60 * 59 / 2)
 
 
+def test_a_small_space_is_counted():
+    table = cost_table(SearchSpace([Decision(f"d{n}", (0, 1, 2)) for n in range(5)]))
+    values = table.evaluate(all_codes((3,) * 5), "macs")
+    found = profile(table, {"macs": float(np.median(values))})
+    assert (found.share, found.error) == (pytest.approx((values <= np.median(values)).mean()), 0.0)
+
+
 def test_quartiles_and_ends_are_those_of_the_space():
     table = cost_table(SearchSpace([Decision(f"d{n}", (0, 1, 2)) for n in range(8)]), seed=1)
     values = table.evaluate(all_codes((3,) * 8), "params")

@@ -25,7 +25,8 @@ _RARE = 0.01
 """The share of proposals below which a short list is better."""
 _UNKNOWN = 1 / 16
 """Assumed where constraints that are no sums leave nothing else to go by than trying: the first of a batch obey them."""
-_BATCHES = (1, 8, 64)
+_BATCHES = (2, 4, 16, 128)
+"""How many feasible architectures a batch should hold; the next one is drawn where all of them were seen."""
 _SMALLEST, _LARGEST = 64, 65536
 
 
@@ -94,9 +95,9 @@ class Feasible:
         """Feasible ones, each uniform: of a batch that should hold some, then of larger ones."""
         if self._share == 0:
             return
-        for larger in _BATCHES:
-            size = min(max(math.ceil(4 / self._share), _SMALLEST) * larger, _LARGEST)
-            found = self._feasible(random, size)
+        for wanted in _BATCHES:
+            size = max(math.ceil(wanted / self._share), _SMALLEST * wanted // _BATCHES[0])
+            found = self._feasible(random, min(size, _LARGEST))
             # Where a thousand feasible ones were all seen, they are few: list them instead.
             yield from map(np.ndarray.tolist, found[:1000])
             if len(found) >= 1000:

@@ -47,7 +47,7 @@ class Profile:
         return "\n".join([*lines, *([self._feasible()] if self.budget.bounds else [])])
 
     def _feasible(self) -> str:
-        found = f"{self.share:.3g} of all" if self.share < 1e-4 else f"{self.share:.3%}"
+        found = f"{self.share:.3g} of all" if self.share < 1e-4 else f"{100 * self.share:.3g}%"
         if not self.share:
             found = "none found" if self.error else "none"
         elif self.error:
@@ -89,7 +89,7 @@ def profile(
         params                  0          592          740          888        1.48k
         act_mem_mb              0       0.0041      0.00512      0.00614       0.0102
         size_mb                 0      0.00237      0.00296      0.00355      0.00592
-        feasible within macs <= 9.216k: 1.074%
+        feasible within macs <= 9.216k: 1.07%
     """
     if samples < 1:
         raise ConfigError(f"a profile needs at least one sample, got {samples}")
@@ -129,6 +129,8 @@ def _log_count(region: Region, samples: int, seed: int) -> tuple[float, float]:
     """The logarithm of how many codes are in a region, and its standard error."""
     if not region.terms and region.is_whole:
         return region.log_size, 0.0
+    if region.log_size < math.log(_FEW) and (counted := _counted(region)) is not None:
+        return counted
     codes = region.allowed.random(np.random.default_rng(seed), samples, 0)
     common = float(region.within(codes).mean())
     if common >= _COMMON:
@@ -136,14 +138,19 @@ def _log_count(region: Region, samples: int, seed: int) -> tuple[float, float]:
     tilted = Tilted(region)
     if tilted.is_impossible:
         return -math.inf, 0.0
-    if tilted.log_count < math.log(_FEW):
-        listed = region.listed(_COUNTED)
-        if listed is not None:
-            return math.log(len(listed)) if len(listed) else -math.inf, 0.0
+    if tilted.log_count < math.log(_FEW) and (counted := _counted(region)) is not None:
+        return counted
     rate = len(tilted.propose(np.random.default_rng(seed), samples)) / samples
     if rate == 0:
         return tilted.log_count, math.inf
     return tilted.log_bound + math.log(rate), math.sqrt((1 - rate) / (rate * samples))
+
+
+def _counted(region: Region) -> tuple[float, float] | None:
+    listed = region.listed(_COUNTED)
+    if listed is None:
+        return None
+    return (math.log(len(listed)) if len(listed) else -math.inf), 0.0
 
 
 def _number(value: float) -> str:

@@ -16,6 +16,8 @@ _STEPS = 40
 _HALVINGS = 24
 _ENOUGH = 0.02
 """Tuning ends where a step makes less than two more of a hundred architectures useful."""
+_PROOF = -1.0
+"""Where a bound on the logarithm of a number proves that it is 0, whatever rounding did."""
 _STEEPEST = 50.0
 """A slope at which a cost that is larger by 1 is e^50 times less likely: no architecture but the cheapest is drawn."""
 _MEASURED = (4096, 65536)
@@ -39,7 +41,7 @@ class Tilted:
     Attributes:
         slopes: one for each term of the region.
         rate: the share of proposals that are kept, measured on some thousands.
-        log_bound: the logarithm of an upper bound on how many architectures are feasible. Below 0 there are none.
+        log_bound: the logarithm of an upper bound on how many architectures are feasible. Below -1 there are none.
     """
 
     def __init__(self, region: Region) -> None:
@@ -58,7 +60,7 @@ class Tilted:
     @property
     def is_impossible(self) -> bool:
         """Whether the bound proves that nothing is feasible."""
-        return self.log_bound < -1e-3
+        return self.log_bound < _PROOF
 
     @property
     def log_count(self) -> float:
@@ -97,7 +99,7 @@ class Tilted:
                 if found < bound:
                     slopes, bound, tilt = moved, found, other
                     break
-            if before - bound < _ENOUGH or bound < -1:
+            if before - bound < _ENOUGH or bound < _PROOF:
                 break
         return slopes, bound, tilt
 
