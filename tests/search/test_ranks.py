@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from docs_pages import blocks_of
-from torch import distributed
+from torch import distributed, nn
 from worker_cases import SPACE, Fork, noisy, searched, searched_supernet, supernet, trials, wait_until
 
 from mutorch.errors import StateError
@@ -194,6 +194,12 @@ def test_ranks_with_different_supernets_are_refused(on_ranks, what, options):
     for how, told in on_ranks(search_another):
         assert how == "ConfigError"
         assert told.startswith("rank 1 has other weights or statistics than rank 0, first in '1._candidates.conv3")
+
+
+def test_layers_that_compute_with_all_ranks_are_refused_with_the_way_out(on_ranks):
+    for how, told in on_ranks(lambda _: searched_supernet(nn.SyncBatchNorm.convert_sync_batchnorm(supernet()))):
+        assert how == "ConfigError"
+        assert told.startswith("'0._candidates.conv1.1' is a SyncBatchNorm, which computes with all ranks")
 
 
 def test_a_rank_that_is_killed_ends_the_others_with_an_error(on_ranks):

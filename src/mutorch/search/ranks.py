@@ -76,9 +76,10 @@ class Ranks:
         """The log, opened by rank 0; on the others one that is not kept, with the same trials.
 
         Errors:
-            ConfigError: the ranks search different things, or with different weights.
+            ConfigError: the ranks search different things, or with different weights, or have layers that compute with all ranks.
             Exception: that of opening the log, on all ranks.
         """
+        _check_alone(self._evaluation)
         book, error = Log(None, run), None
         if self.rank == 0:
             try:
@@ -199,6 +200,17 @@ class _Interrupt:
         again, self.came = self.came, True
         if again or self._may_raise:
             raise KeyboardInterrupt
+
+
+def _check_alone(evaluation: Evaluation) -> None:
+    subnets = evaluation.evaluate
+    if isinstance(subnets, SubnetEvaluation):
+        for name, module in subnets.net.named_modules():
+            if isinstance(module, torch.nn.SyncBatchNorm):
+                raise ConfigError(
+                    f"{name!r} is a SyncBatchNorm, which computes with all ranks, and they evaluate different candidates: load the "
+                    "weights into the same supernet with BatchNorm, whose names are the same, and search that"
+                )
 
 
 def _fingerprints(evaluation: Evaluation) -> dict[str, int]:
