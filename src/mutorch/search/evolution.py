@@ -1,5 +1,7 @@
 """Evolution of the best."""
 
+from bisect import insort
+
 from mutorch.errors import ConfigError
 from mutorch.space import Architecture, random_at
 
@@ -61,4 +63,8 @@ class Evolution:
         return self._feasible.draw(rng)
 
     def tell(self, trial: Trial) -> None:
-        self._best = survivors([*self._best, trial], self._population)
+        if len(trial.values) > 1:
+            self._best = survivors([*self._best, trial], self._population)
+            return
+        insort(self._best, trial, key=lambda one: one.key)
+        del self._best[self._population :]

@@ -349,7 +349,7 @@ class SearchSpace:
         for name in changed or [random.choice(open_names)]:
             others = [choice for choice in self[name].choices if choice != child[name]]
             child[name] = random.choice(others)
-        return self._canonical(child)
+        return self._canonical(child) if self._conditional else child
 
     def crossover(
         self,

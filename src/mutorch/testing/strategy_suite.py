@@ -14,6 +14,7 @@ import torch
 from mutorch.cost import CostTable
 from mutorch.cost.factors import Factors
 from mutorch.search import Feasible, History, Strategy, StrategyFactory, search_space
+from mutorch.search.evaluation import seeded
 from mutorch.space import Architecture, Decision, Ref, SearchSpace
 
 AHEAD = (1, 3, 8, 1)
@@ -57,10 +58,7 @@ class StrategySuite:
         space = spaces()["plain"]
         found = []
         for seed in (0, 1):
-            random.seed(seed)
-            np.random.seed(seed)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+            with seeded(seed, 0):
                 before = _global_states()
                 found.append(_asked(self._search(space)))
                 after = _global_states()
