@@ -11,6 +11,7 @@ from mutorch.errors import ConfigError, ResumeError
 from mutorch.mutables import BaseMutable
 from mutorch.recipes import Run, Searching, Settings, Training, spos
 from mutorch.registry import DATASETS
+from mutorch.space import SearchSpace
 from mutorch.subnet import load, read_record
 
 TINY = Settings(
@@ -94,7 +95,11 @@ def test_another_budget_or_a_longer_search_uses_the_trained_weights_again(finish
     assert [done for stage, done in stages if stage == "training the supernet"] == [12]
     assert len(again.history) == 8
     assert all(trial.costs.macs <= 0.4 * again.table(again.table.largest()).macs for trial in again.history)
-    longer = spos(replace(TINY, search=replace(TINY.search, num_trials=9)), folder)
+    heard = []
+    longer = spos(
+        replace(TINY, search=replace(TINY.search, num_trials=9)), folder, on_trial=[lambda trial, _: heard.append(trial)]
+    )
+    assert heard == longer.history.trials[6:]  # the new ones
     assert [t.architecture for t in longer.history][:6] == [t.architecture for t in finished[1].history]
 
 
@@ -102,6 +107,7 @@ def test_results_are_plain_json(finished):
     folder, result = finished
     content = json.loads((folder / "results.json").read_text())
     assert content["rows"][0]["architecture"] == result.rows[0].architecture
+    assert SearchSpace.from_json(json.dumps(content["space"])) == result.table.space
 
 
 def test_settings_name_the_nearest_key_of_a_misspelt_one():

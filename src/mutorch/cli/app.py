@@ -266,10 +266,10 @@ def _searched(settings: Searched, folder: Path, bars: Bars) -> Result | Gradient
     if isinstance(settings, GradientSettings):
         return run_differentiable(settings, folder, progress=bars.show)
     if isinstance(settings, EnasSettings):
-        return enas(settings, folder, progress=bars.show)
+        return enas(settings, folder, progress=bars.show, on_trial=[bars.panel])
     if isinstance(settings, DetNASSettings):
-        return detnas(settings, folder, progress=bars.show)
-    return spos(settings, folder, progress=bars.show)
+        return detnas(settings, folder, progress=bars.show, on_trial=[bars.panel])
+    return spos(settings, folder, progress=bars.show, on_trial=[bars.panel])
 
 
 def _run_of(settings: Searched, folder: Path, bars: Bars | None = None) -> Run:

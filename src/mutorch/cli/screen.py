@@ -2,18 +2,27 @@
 
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as Eta
 from rich.table import Table
 
 from mutorch.recipes import EnasResult, GradientResult, Pruned, Result, Slim
+from mutorch.recipes.spos import SEARCHING
+from mutorch.reporting import SearchPanel
 
 
 class Bars:
-    """One progress bar with the time left for each stage, made when the stage begins."""
+    """One progress bar with the time left for each stage, made when the stage begins; below them what a search finds, while it goes on.
+
+    Attributes:
+        panel: for `on_trial` of recipes.
+    """
 
     def __init__(self, console: Console) -> None:
+        self.panel = SearchPanel()
         self._tasks: dict[str, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description:<26}"),
@@ -23,23 +32,31 @@ class Bars:
             TextColumn("left"),
             Eta(),
             TextColumn("[dim]{task.fields[note]}"),
-            console=console,
         )
+        self._stage = ""
+        self._live = Live(console=console, get_renderable=self._drawn, refresh_per_second=8)
 
     def show(self, stage: str, done: int, total: int, note: str) -> None:
         """A `Progress` for recipes."""
+        self._stage = stage
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total, note=note)
         self._progress.update(self._tasks[stage], completed=done, total=total, note=note)
 
     def __enter__(self) -> "Bars":
-        self._progress.start()
+        self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._stage = ""
+        self._live.stop()
+
+    def _drawn(self) -> RenderableType:
+        if self._stage != SEARCHING or not self.panel.top:
+            return self._progress
+        return Group(self._progress, Padding(self.panel, (1, 0, 0, 2)))
 
 
 def result_table(result: Result | GradientResult | EnasResult) -> Table:

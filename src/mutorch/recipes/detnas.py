@@ -11,6 +11,7 @@ The stages are those of the one-shot recipe, with another loss and another score
 
 import copy
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mutorch.models import ImageClassifier
 from mutorch.models.detection import detection_loss, detections
 from mutorch.mutators import Mutator
 from mutorch.registry import DATASETS
+from mutorch.search.loop import OnTrial
 from mutorch.utils import evaluating
 from mutorch.utils.average_precision import mean_average_precision
 
@@ -34,12 +36,19 @@ from .settings import Training
 from .spos import Result, Run, fit_by_sgd, run_whole
 
 
-def detnas(settings: DetNASSettings, output: str | os.PathLike[str], *, progress: Progress | None = None) -> Result:
+def detnas(
+    settings: DetNASSettings,
+    output: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    on_trial: Sequence[OnTrial] = (),
+) -> Result:
     """Run the whole recipe; see the top of this file.
 
     Args:
         settings: model, data, trainings, search.
         output: a folder for checkpoints, the log, results and the exported winner. One folder is one run.
+        on_trial: as for `spos`.
 
     Returns:
         As for `spos`; the accuracies of its rows are mAP, averaged over the overlaps 0.50 to 0.95 as COCO does.
@@ -49,7 +58,7 @@ def detnas(settings: DetNASSettings, output: str | os.PathLike[str], *, progress
         InfeasibleBudgetError: a budget that cannot be met, before anything is trained.
         ConfigError: a pre-training of a model without `backbone`.
     """
-    return run_whole(DetNASRun(settings, output, progress))
+    return run_whole(DetNASRun(settings, output, progress), on_trial)
 
 
 class DetNASRun(Run):

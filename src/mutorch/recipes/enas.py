@@ -10,7 +10,7 @@ Every stage keeps what it did in the output folder, and the same call goes on wh
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mutorch.cost import CostTable
 from mutorch.errors import StateError
 from mutorch.mutators import EnasMutator
 from mutorch.search import Feasible, History, Strategy, StrategyFactory, Trial
+from mutorch.search.loop import OnTrial
 from mutorch.space import Architecture, random_at
 
 from .enas_search import Round, search_by_controller
@@ -60,18 +61,26 @@ class EnasResult:
     example_inputs: Tensor
 
 
-def enas(settings: EnasSettings, output: str | os.PathLike[str], *, progress: Progress | None = None) -> EnasResult:
+def enas(
+    settings: EnasSettings,
+    output: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    on_trial: Sequence[OnTrial] = (),
+) -> EnasResult:
     """Run the whole recipe; see the top of this file.
 
     Args:
         settings: model, data, controller, trainings.
         output: a folder for checkpoints, the log, results and the exported winner. One folder is one run.
+        on_trial: as for `spos`.
 
     Errors:
         ResumeError: the folder belongs to a run with other settings.
         InfeasibleBudgetError: a budget that cannot be met, before anything is trained.
     """
     run = EnasRun(settings, output, progress)
+    run.listeners = tuple(on_trial)
     budget = run.budget  # one that cannot be met fails before anything is trained
     run.train_supernet()
     history = run.search()

@@ -10,7 +10,7 @@ Every stage keeps what it did in the output folder, and the same call goes on wh
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from mutorch.cost import Budget, CostTable, measure_latency
 from mutorch.mutators import Mutator
 from mutorch.registry import DATASETS
 from mutorch.search import Feasible, History, RandomSearch, StrategyFactory, search
+from mutorch.search.loop import OnTrial
 from mutorch.search.winners import with_latency
 from mutorch.space import Architecture
 from mutorch.subnet import LatencyRunner, export
@@ -36,6 +37,9 @@ from .data import Data
 from .progress import Progress
 from .settings import Settings, Training, runner_and_options
 from .winner import Winner, claim, export_winner, write_json
+
+SEARCHING = "searching"
+"""The stage in which subnets are scored, as `Progress` is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +84,29 @@ class Result:
     metric: str = "accuracy"
 
 
-def spos(settings: Settings, output: str | os.PathLike[str], *, progress: Progress | None = None) -> Result:
+def spos(
+    settings: Settings,
+    output: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    on_trial: Sequence[OnTrial] = (),
+) -> Result:
     """Run the whole recipe; see the top of this file.
 
     Args:
         settings: model, data, trainings, search.
         output: a folder for checkpoints, the log, results and the exported winner. One folder is one run.
+        on_trial: called after each trial of the search, as in `mutorch.search`: loggers, a live view.
 
     Errors:
         ResumeError: the folder belongs to a run with other settings.
     """
-    return run_whole(Run(settings, output, progress))
+    return run_whole(Run(settings, output, progress), on_trial)
 
 
-def run_whole(run: "Run") -> Result:
+def run_whole(run: "Run", on_trial: Sequence[OnTrial] = ()) -> Result:
     """All stages of a run, one after the other."""
+    run.listeners = tuple(on_trial)
     _ = run.budget  # one that cannot be met fails before anything is trained
     run.train_supernet()
     history = run.search()
@@ -128,6 +140,7 @@ class Run:
         net, mutator: the supernet, untrained at first.
         table: its costs.
         runner: what measures latency, where the settings say so; the table then has it.
+        listeners: called after each trial of the search.
         metric: the entry of `evaluate` that chooses and tells among subnets that were trained alone.
         objective: the entry that the search maximises. The likelihood ranks subnets better than their accuracy: it is less
             noisy on the same images.
@@ -144,6 +157,7 @@ class Run:
         self.settings = settings
         self.output = Path(output)
         self.progress = progress or (lambda *_: None)
+        self.listeners: tuple[OnTrial, ...] = ()
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         self.data: Data = DATASETS.build(dict(settings.data))
@@ -189,7 +203,7 @@ class Run:
         """Score subnets with the supernet's weights on validation data, by `objective`."""
         options = self.settings.search
         batches = self.calibration_batches()
-        stage = "searching"
+        stage = SEARCHING
         self.progress(stage, 0, options.num_trials, "")
         history = search(
             self.net,
@@ -207,9 +221,12 @@ class Run:
             workers=options.workers,
             ahead=options.ahead,
             log=self.log,
-            on_trial=lambda trial, count: self.progress(
-                stage, trial.index + 1, count, f"{self.metric} {trial.metrics[self.metric]:.3f}"
-            ),
+            on_trial=[
+                lambda trial, count: self.progress(
+                    stage, trial.index + 1, count, f"{self.metric} {trial.metrics[self.metric]:.3f}"
+                ),
+                *self.listeners,
+            ],
         )
         self.progress(stage, options.num_trials, options.num_trials, f"{len(history)} subnets")
         return history

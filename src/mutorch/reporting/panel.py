@@ -9,6 +9,7 @@ from typing import Any
 from mutorch.search import Trial
 from mutorch.search.dominance import dominates, hypervolume
 from mutorch.search.plots.drawing import number_text
+from mutorch.search.plots.quantities import LARGEST
 from mutorch.utils import require
 
 from .tables import architecture_text
@@ -16,6 +17,8 @@ from .tables import architecture_text
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _TOP = 5
 _WIDTH = 40
+_LETTERS = 66
+_COSTS = ("macs", "params")
 
 
 class SearchPanel:
@@ -49,7 +52,7 @@ class SearchPanel:
         insort(self.top, trial, key=lambda one: one.key)
         del self.top[_TOP:]
         self._best.append(self.top[0].score if self.top[0].is_feasible else math.nan)
-        if len(trial.values) > 1 and trial.is_feasible and all(map(math.isfinite, trial.values)):
+        if len(trial.values) > 1 and trial.is_feasible and max(map(abs, trial.values)) <= LARGEST:
             self._add_to_front(trial.values)
 
     @property
@@ -91,22 +94,22 @@ class SearchPanel:
 
     def _leaders(self, make: Any) -> Any:
         top = list(self.top)  # it may be drawn by another thread
-        has_costs = any(trial.costs is not None for trial in top)
         names = self._objectives or ("score", *(f"objective {n + 2}" for n in range(len(top[0].values) - 1)))
+        escape = require("rich.markup", extra="cli").escape
+        plain = [name.removeprefix("-") for name in names]
+        costs = [name for name in _COSTS if name not in plain and any(trial.costs is not None for trial in top)]
         table = make(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for name in ("trial", *(name.removeprefix("-") for name in names), *(("macs", "params") if has_costs else ())):
-            table.add_column(name, justify="right")
-        table.add_column("architecture", no_wrap=True, overflow="ellipsis")
+        for name in ("trial", *plain, *costs):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("architecture")
         for trial in top:
             values = [
                 number_text(-value if name.startswith("-") else value)
                 for name, value in zip(names, trial.values, strict=False)
             ]
-            costs = [] if not has_costs else ["", ""] if trial.costs is None else _priced(trial)
-            text = require("rich.text", extra="cli").Text(
-                architecture_text(trial.architecture, {}), overflow="ellipsis"
-            )
-            table.add_row(str(trial.index), *values, *costs, text)
+            priced = ["" if trial.costs is None else number_text(trial.costs[name]) for name in costs]
+            text = escape(_cut(architecture_text(trial.architecture, top[0].architecture)))
+            table.add_row(str(trial.index), *values, *priced, text)
         return table
 
     def _add_to_front(self, values: tuple[float, ...]) -> None:
@@ -133,8 +136,8 @@ def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
     return "".join(_BLOCKS[round((value - low) / span * highest)] if math.isfinite(value) else " " for value in shown)
 
 
-def _priced(trial: Trial) -> list[str]:
-    return [] if trial.costs is None else [number_text(trial.costs.macs), number_text(trial.costs.params)]
+def _cut(text: str) -> str:
+    return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…"
 
 
 def _duration(seconds: float) -> str:
