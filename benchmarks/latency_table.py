@@ -3,7 +3,8 @@
 7^21 encodings, one 64x64 image, one CPU thread, eager. What is counted is the time that the thread computes, which equals the
 latency where nothing else runs, and which other programs add less to; how much longer the clock on the wall ran is among the
 figures. All subnets take turns with one that they are compared with, those that the table is built from and those that it
-predicts in random order. Counted macs are the trivial predictor; measuring the 60 once more says what a perfect one would reach.
+predicts in random order, twice. Counted macs are the trivial predictor; measuring the 60 once more says what a perfect one
+would reach.
 """
 
 import time
@@ -22,10 +23,10 @@ from mutorch.registry import MODELS
 from mutorch.space import Architecture, random_at
 from mutorch.subnet import SubnetLatency
 
-NUM_SAMPLES, FRESH = 200, 60
+NUM_SAMPLES, FRESH, ROUNDS = 200, 60, 2
 
 
-def run(repeats: int = 30) -> dict[str, float]:
+def run(repeats: int = 16) -> dict[str, float]:
     """Rank correlation and relative errors, of the table on fresh subnets and as it says itself."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -45,8 +46,9 @@ def _run(repeats: int) -> dict[str, float]:
     built_from = design(space, NUM_SAMPLES, seed=0)
     fresh = [space.canonical(space.sample(10_000 + number)) for number in range(FRESH)]
     subnets = SubnetLatency(net, mutator, image, LatencyRunner(clocks, warmup=2, repeats=repeats))
-    known, times = _in_random_order(subnets, built_from, fresh)
-    again = np.array([one.median_ms for one in subnets.measure(fresh)])
+    both = _measured(subnets, [*built_from, *fresh], "both")
+    known, times = both[:NUM_SAMPLES], both[NUM_SAMPLES:]
+    again = _measured(subnets, fresh, "again")
     costs = {metric: counted.factors(metric) for metric in ("macs", "act_mem_mb", "size_mb")}
     table = LatencyTable.fit(space, built_from, known.tolist(), measured_on="this CPU, eager, 1 thread", costs=costs)
     print(table)
@@ -87,13 +89,11 @@ class _Clocks:
         return 1000 * computed
 
 
-def _in_random_order(
-    subnets: SubnetLatency, first: Sequence[Architecture], second: Sequence[Architecture]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The latencies of both, measured mixed: what a machine does over minutes is no difference between them."""
-    both = [*first, *second]
-    order = list(range(len(both)))
-    random_at(0, "order").shuffle(order)
-    times = np.empty(len(both))
-    times[order] = [one.median_ms for one in subnets.measure([both[number] for number in order])]
-    return times[: len(first)], times[len(first) :]
+def _measured(subnets: SubnetLatency, architectures: Sequence[Architecture], what: str) -> NDArray[np.float64]:
+    """Their latencies, measured in several random orders: what a machine does over minutes is no difference between them."""
+    times = np.zeros(len(architectures))
+    for number in range(ROUNDS):
+        order = list(range(len(architectures)))
+        random_at(0, what, number).shuffle(order)
+        times[order] += [one.median_ms / ROUNDS for one in subnets.measure([architectures[one] for one in order])]
+    return times
