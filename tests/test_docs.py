@@ -50,6 +50,7 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("clean")
 @pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning")  # torch's exporter
 @pytest.mark.filterwarnings("ignore:.* measured latencies vary:UserWarning")  # other programs run
+@pytest.mark.filterwarnings("ignore:The ..noload.. loader strategy:DeprecationWarning")  # MLflow's use of SQLAlchemy
 @pytest.mark.filterwarnings("ignore:.*dataloader' does not have many workers")  # where there are many cores
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_code_of_a_page_runs_and_prints_what_the_page_says(page: Path) -> None:

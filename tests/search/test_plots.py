@@ -138,7 +138,8 @@ def test_a_baseline_search_is_drawn_beside_the_other():
 def test_strategies_start_with_as_many_random_trials_as_figures_say(name):
     import inspect
 
-    assert inspect.signature(STRATEGIES[name]).parameters["population"].default == STARTS[name]
+    options = inspect.signature(STRATEGIES[name]).parameters
+    assert options["starts" if "starts" in options else "population"].default == STARTS[name]
     assert random_start({"strategy": name}, 5) == 5
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-STARTS: Mapping[str, int] = {"evolution": 20}
+STARTS: Mapping[str, int] = {"evolution": 20, "regularized": 8, "local": 8, "predictor": 8}
 """How many architectures the strategies that are known by name draw at random first, unless told otherwise."""
 
 
