@@ -15,13 +15,16 @@ from benchmarks import (
     differentiable,
     differentiable_quality,
     enas_quality,
+    feasible,
     latency_table,
     pruned_latency,
     pruning_quality,
+    samplers,
     search_quality,
     slimmable_quality,
     speed,
     values_in_layers,
+    workers,
 )
 
 SUITES = {
@@ -33,12 +36,15 @@ SUITES = {
     "pruning_quality": pruning_quality.run,
     "pruned_latency": pruned_latency.run,
     "latency_table": latency_table.run,
+    "feasible": feasible.run,
+    "samplers": samplers.run,
     "slimmable_quality": slimmable_quality.run,
     "detnas": detnas.run,
     "differentiable": differentiable.run,
     "differentiable_quality": differentiable_quality.run,
     "enas_quality": enas_quality.run,
     "values_in_layers": values_in_layers.run,
+    "workers": workers.run,
 }
 RESULTS = Path(__file__).parent / "results"
 

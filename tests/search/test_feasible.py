@@ -133,12 +133,12 @@ def test_every_feasible_architecture_of_a_space_too_large_to_list_is_drawn_once(
 
 @pytest.mark.parametrize("most", [2, 60])
 def test_every_subnet_of_nested_choices_is_drawn_once_in_canonical_form(most):
-    blocks = range(6)
+    blocks = range(5)
     decisions = [Decision(f"op{n}", ("skip", "conv")) for n in blocks]
     decisions += [Decision(f"kernel{n}", (3, 5, 7), when=((f"op{n}", "conv"),)) for n in blocks]
     space = SearchSpace(decisions)
     price = np.array([[0, 0, 0], [1, 2, 3]])
-    table = cost_table(space, params=Factors((2,) * 6 + (3,) * 6, {(n, 6 + n): price for n in blocks}))
+    table = cost_table(space, params=Factors((2,) * 5 + (3,) * 5, {(n, 5 + n): price for n in blocks}))
     budget = Budget.parse({"params": most}, table)
     drawn = draw_all(Feasible(space, table, budget))
     expected = [tuple(a.values()) for a in space.grid() if budget.allows(table(a))]
@@ -195,6 +195,21 @@ def test_bounds_of_a_huge_space_that_contradict_each_other_are_proven_to():
     budget = Budget.parse({"params": (None, 50), "size_mb": (60e-6, None)}, table)
     with pytest.raises(InfeasibleBudgetError, match="no architecture is within .*; the closest has params"):
         Feasible(space, table, budget)
+
+
+def test_bounds_that_are_nearly_met_together_are_proven_not_to_be():
+    # What costs fewer macs has fewer parameters, by about half; no trade between them is better than this one.
+    random = np.random.default_rng(0)
+    counts = (3,) * 40
+    macs = {(n,): 2 * np.sort(random.integers(0, 10**6, size=3)) for n in range(40)}
+    params = {key: table // 4 + random.integers(0, 10**5, size=3) for key, table in macs.items()}
+    space = SearchSpace([Decision(f"d{n}", (0, 1, 2)) for n in range(40)])
+    table = cost_table(space, flops=Factors(counts, macs), params=Factors(counts, params))
+    best = table(space.decode(Factors(counts, {key: macs[key] - 4 * params[key] for key in macs}).minimum()))
+    one = Feasible(space, table, Budget.parse({"macs": best.macs, "params": (best.params, None)}, table))
+    assert table(one.draw(0)).macs == best.macs
+    with pytest.raises(InfeasibleBudgetError, match="no architecture is within"):
+        Feasible(space, table, Budget.parse({"macs": best.macs - 1, "params": (best.params, None)}, table))
 
 
 # ---- constraints -----------------------------------------------------------------------------------------------------

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from factor_spaces import all_codes, budgets, cost_table, cost_tables
@@ -17,6 +19,8 @@ def test_what_is_listed_is_within_and_obeys(data):
     codes = all_codes(region.counts)
     within = codes[region.within(codes)]
     assert sorted(region.listed(10_000).tolist()) == within.tolist()
+    slopes = [data.draw(st.floats(0, 1e3)) * (1 if term.high < math.inf else -1) for term in region.terms]
+    assert sorted(region.listed(10_000, np.array(slopes)).tolist()) == within.tolist()
 
 
 @pytest.mark.parametrize("metric", ["macs", "params", "size_mb", "act_mem_mb"])

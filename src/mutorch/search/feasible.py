@@ -57,6 +57,8 @@ class Feasible:
         self._share = 1.0
         self._log_count = self._region.log_size
         self._anchor = None if self._region.is_everything else self._find_anchor()
+        if self._hides and not space.constraints:  # one subnet in many spellings
+            self._log_count = min(self._log_count, math.log(space.size))
 
     def accept(self, architecture: Mapping[str, Choice]) -> Architecture | None:
         """The canonical form of an architecture that is within the budget and new, which is then no longer new.
@@ -150,7 +152,8 @@ class Feasible:
         """List all that are feasible, if they are few; else that is not tried again."""
         if self._list is not None or not self._is_listable:
             return
-        codes = self._region.listed(ENUMERABLE // 10 if self._hides else ENUMERABLE)  # each spelling is looked at
+        limit = ENUMERABLE // 10 if self._hides else ENUMERABLE  # each spelling is looked at
+        codes = self._region.listed(limit, None if self._tilted is None else self._tilted.slopes)
         if codes is None and self._is_small():
             codes = np.array([self.space.encode(architecture) for architecture in self.space.grid()])
         self._is_listable = codes is not None

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mutorch.cost import Budget, CostTable
 from mutorch.cost.budget import BudgetSpec
@@ -138,7 +139,7 @@ def _log_count(region: Region, samples: int, seed: int) -> tuple[float, float]:
     tilted = Tilted(region)
     if tilted.is_impossible:
         return -math.inf, 0.0
-    if tilted.log_count < math.log(_FEW) and (counted := _counted(region)) is not None:
+    if tilted.log_count < math.log(_FEW) and (counted := _counted(region, tilted.slopes)) is not None:
         return counted
     rate = len(tilted.propose(np.random.default_rng(seed), samples)) / samples
     if rate == 0:
@@ -146,8 +147,8 @@ def _log_count(region: Region, samples: int, seed: int) -> tuple[float, float]:
     return tilted.log_bound + math.log(rate), math.sqrt((1 - rate) / (rate * samples))
 
 
-def _counted(region: Region) -> tuple[float, float] | None:
-    listed = region.listed(_COUNTED)
+def _counted(region: Region, slopes: NDArray[np.float64] | None = None) -> tuple[float, float] | None:
+    listed = region.listed(_COUNTED, slopes)
     if listed is None:
         return None
     return (math.log(len(listed)) if len(listed) else -math.inf), 0.0

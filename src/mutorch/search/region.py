@@ -1,7 +1,7 @@
 """A budget and the constraints of a space, as bounds on integer functions of codes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,13 +81,33 @@ class Region:
         """Random architectures that obey the rules; where there are constraints that are neither, only the first do."""
         return self.allowed.random(random, size, *((0,) if self.is_whole else ()))
 
-    def listed(self, limit: int) -> Codes | None:
-        """All codes in it; `None` where there are more than `limit`, or more are left on the way to them."""
+    def listed(self, limit: int, slopes: NDArray[np.float64] | None = None) -> Codes | None:
+        """All codes in it; `None` where there are more than `limit`, or more are left on the way to them.
+
+        Args:
+            slopes: weights of the terms, as `Tilted` finds them: what all bounds together rule out is seen earlier.
+        """
         bounds = [(term.factors, term.high) for term in self.terms if term.high < math.inf]
         bounds += [(term.factors.negated(), -term.low) for term in self.terms if term.low > -math.inf]
-        broken = [Factors(self.counts, {key: (~rule).astype(np.int64)}) for key, rule in self.rules.items()]
-        found = listed(self.counts, [*bounds, *((rule, 0.0) for rule in broken)], limit)
+        bounds += [(Factors(self.counts, {key: (~rule).astype(np.int64)}), 0) for key, rule in self.rules.items()]
+        if slopes is not None and np.count_nonzero(slopes) > 1:
+            bounds.append(_together(self.terms, slopes))
+        found = listed(self.counts, bounds, limit)
         return found if found is None or self.is_whole else found[self.allowed.mask(found)]
+
+
+def _together(terms: Sequence[Term], slopes: NDArray[np.float64]) -> tuple[Factors, float]:
+    """The sum of functions by integer weights, and its bound, which holds wherever theirs do."""
+    sizes = [sum(int(np.abs(table).max()) for table in term.factors.tables.values()) for term in terms]
+    weights = [round(weight) for weight in slopes / (np.abs(slopes) @ np.array(sizes, dtype=np.float64)) * 2**60]
+    tables: dict[Key, NDArray[np.int64]] = {}
+    bound = 0
+    for term, weight in zip(terms, weights, strict=True):
+        if weight:
+            bound += weight * int(term.high if weight > 0 else term.low)
+            for key, table in term.factors.tables.items():
+                tables[key] = np.asarray(tables[key] + weight * table if key in tables else weight * table)
+    return Factors(terms[0].factors.counts, tables), bound
 
 
 def _of_metric(table: CostTable, metric: str, low: float, high: float) -> Term:
