@@ -153,7 +153,9 @@ def steadied(times: Sequence[Sequence[Sequence[float]]]) -> list[list[float]]:
     slower = np.median(medians / np.median(medians, axis=1, keepdims=True), axis=0)
     if len(times) < 3:
         slower = np.ones_like(slower)
-    return [[one / factor for turn, factor in zip(model, slower, strict=True) for one in turn] for model in times]
+    return [
+        [one / factor for turn, factor in zip(model, slower.tolist(), strict=True) for one in turn] for model in times
+    ]
 
 
 def warn_if_noisy(measured: Iterable[Measured], *, stacklevel: int = 3) -> None:
