@@ -60,7 +60,7 @@ def test_a_searchable_model_on_cuda_computes_what_its_exports_compute_in_both_mo
     assert found.masked is not None
 
 
-@pytest.mark.filterwarnings("ignore:.* measured latencies vary:UserWarning")
+@pytest.mark.filterwarnings("ignore:.* measured latencies vary:UserWarning", "ignore:TensorFloat32:UserWarning")
 @pytest.mark.parametrize("runtime", ["eager", "compile"])
 def test_latency_on_cuda_waits_for_the_device(runtime):
     small, large = nn.Linear(64, 64), nn.Sequential(*(nn.Linear(4096, 4096) for _ in range(8)))
