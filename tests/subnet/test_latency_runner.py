@@ -163,6 +163,10 @@ def test_each_runtime_runs_the_model_and_leaves_it_alone(runtime):
     assert (measured.runtime, measured.repeats, model.training) == (runtime, 3, True)
 
 
+def test_no_models_take_no_time():
+    assert LatencyRunner(parameters).in_turns([], X) == []
+
+
 def test_onnxruntime_says_which_inputs_it_takes():
     with pytest.raises(ConfigError, match="onnxruntime takes example_inputs that are a tensor or a tuple, got dict"):
         LatencyRunner("onnxruntime")(nn.Identity(), {"input": X})

@@ -76,6 +76,8 @@ class LatencyRunner:
                 f"onnxruntime is measured on the CPU in fp32 or fp16, got device={self.device!r}, dtype={self.dtype!r}; give a "
                 "function that runs your session for others"
             )
+        if self.runtime == "onnxruntime":
+            object.__setattr__(self, "device", "cpu")  # wherever the model is
         for option, least in (("threads", 1), ("warmup", 0), ("repeats", 1), ("batch", 1)):
             value = getattr(self, option)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
@@ -101,6 +103,8 @@ class LatencyRunner:
 
     def in_turns(self, models: Sequence[nn.Module], example_inputs: ExampleInputs) -> list[Measured]:
         """The latency of each of several models, which take turns: what a machine does to all of them in a turn is taken out."""
+        if not models:
+            return []
         inputs = self._inputs(example_inputs)
         if not isinstance(self.runtime, str):
             times = steadied(self._called(self.runtime, models, inputs))
