@@ -34,6 +34,13 @@ def cost_table(space, seed=0, **factors):
     )
 
 
+def sum_table(decisions=60, choices=3, **factors):
+    """Choices from 0 on, of which every cost is the sum, unless given."""
+    space = SearchSpace([Decision(f"d{n}", tuple(range(choices))) for n in range(decisions)])
+    total = Factors((choices,) * decisions, {(n,): np.arange(choices) for n in range(decisions)})
+    return cost_table(space, **{**dict.fromkeys(("flops", "params", "bytes", "activation_bytes"), total), **factors})
+
+
 @st.composite
 def cost_tables(draw):
     """Tables of small spaces, some with constraints."""

@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from factor_spaces import cost_table
+from factor_spaces import cost_table, sum_table
 from torch import nn
 
 from mutorch.channels import searchable
@@ -104,12 +104,8 @@ def test_a_tight_budget_on_widths_gives_its_first_candidates_from_few_evaluation
 
 
 def test_draws_of_one_in_billions_are_uniform():
-    # Of 60 decisions with 3 choices each, those whose sum is at most 3; many draws of the first one.
-    space = SearchSpace([Decision(f"d{n}", (0, 1, 2)) for n in range(60)])
-    total = Factors((3,) * 60, {(n,): np.arange(3) for n in range(60)})
-    table = cost_table(space, params=total)
-    budget = Budget.parse({"params": 12}, table)
-    feasible = Feasible(space, table, budget)
+    table = sum_table(60, 3)
+    feasible = Feasible(table.space, table, Budget.parse({"params": 12}, table))
     sums = [sum(feasible.draw(seed).values()) for seed in range(500)]
     ways = np.polynomial.polynomial.polypow([1, 1, 1], 60)[:13]
     assert max(sums) <= 12
@@ -120,15 +116,12 @@ def test_draws_of_one_in_billions_are_uniform():
     "spec", [{"params": 2}, {"params": (118, None)}, {"params": (None, 3), "size_mb": (3e-6, None)}]
 )
 def test_every_feasible_architecture_of_a_space_too_large_to_list_is_drawn_once(spec):
-    space = SearchSpace([Decision(f"d{n}", (0, 1, 2)) for n in range(60)])
-    total = Factors((3,) * 60, {(n,): np.arange(3) for n in range(60)})
-    few = Factors((3,) * 60, {(n,): np.arange(3) for n in range(60) if n < 8})
-    table = cost_table(space, params=total, bytes=few)
+    table = sum_table(60, 3, bytes=Factors((3,) * 60, {(n,): np.arange(3) for n in range(8)}))
     budget = Budget.parse(spec, table)
-    drawn = draw_all(Feasible(space, table, budget), limit=20_000)
+    drawn = draw_all(Feasible(table.space, table, budget), limit=20_000)
     sum_of_two = 1 + 60 + 60 + 60 * 59 // 2
     assert len(drawn) == len(set(drawn)) == (sum_of_two if len(spec) == 1 else 8 * 7 + 8 * 7 * 6 // 6)
-    assert all(budget.allows(table(dict(zip(space.names, values, strict=True)))) for values in drawn)
+    assert all(budget.allows(table(dict(zip(table.space.names, values, strict=True)))) for values in drawn)
 
 
 @pytest.mark.parametrize("most", [2, 60])
@@ -147,12 +140,10 @@ def test_every_subnet_of_nested_choices_is_drawn_once_in_canonical_form(most):
 
 def test_a_draw_depends_on_the_generator_and_on_what_was_accepted_not_on_how():
     # One has drawn what the other was given: both go on alike, while many are left and when few are.
-    space = SearchSpace([Decision(f"d{n}", (0, 1, 2)) for n in range(60)])
-    total = Factors((3,) * 60, {(n,): np.arange(3) for n in range(60)})
-    table = cost_table(space, params=total)
+    table = sum_table(60, 3)
     for most, draws in ((20, 30), (1, 55)):
         budget = Budget.parse({"params": most}, table)
-        one, other = (Feasible(space, table, budget) for _ in range(2))
+        one, other = (Feasible(table.space, table, budget) for _ in range(2))
         for seed in range(draws):
             other.accept(one.draw(seed))
         assert [one.draw(seed) for seed in range(100, 110)] == [other.draw(seed) for seed in range(100, 110)]
@@ -189,12 +180,10 @@ def test_bounds_that_no_architecture_meets_together_are_refused_with_the_closest
 
 
 def test_bounds_of_a_huge_space_that_contradict_each_other_are_proven_to():
-    space = SearchSpace([Decision(f"d{n}", (0, 1, 2)) for n in range(60)])
-    total = Factors((3,) * 60, {(n,): np.arange(3) for n in range(60)})
-    table = cost_table(space, params=total, bytes=total)
+    table = sum_table(60, 3)
     budget = Budget.parse({"params": (None, 50), "size_mb": (60e-6, None)}, table)
     with pytest.raises(InfeasibleBudgetError, match="no architecture is within .*; the closest has params"):
-        Feasible(space, table, budget)
+        Feasible(table.space, table, budget)
 
 
 def test_bounds_that_are_nearly_met_together_are_proven_not_to_be():

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from factor_spaces import all_codes, budgets, cost_table, cost_tables
+from factor_spaces import all_codes, budgets, cost_table, cost_tables, sum_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,13 +11,6 @@ from mutorch.cost.factors import Factors
 from mutorch.errors import BudgetError, ConfigError, InfeasibleBudgetError
 from mutorch.search import profile
 from mutorch.space import Decision, Ref, SearchSpace
-
-
-def long_sum(decisions=60):
-    """A space of 3^60 whose parameters are the sum of all choices."""
-    space = SearchSpace([Decision(f"d{n}", (0, 1, 2)) for n in range(decisions)])
-    total = Factors((3,) * decisions, {(n,): np.arange(3) for n in range(decisions)})
-    return cost_table(space, **dict.fromkeys(("flops", "params", "bytes", "activation_bytes"), total))
 
 
 @given(st.data())
@@ -34,13 +27,13 @@ def test_the_share_is_that_of_all_architectures(data):
 @pytest.mark.parametrize("most", [40, 20, 5, 2])
 def test_a_share_of_one_in_billions_is_estimated(most):
     wanted = np.polynomial.polynomial.polypow([1, 1, 1], 60)[: most + 1].sum() / 3.0**60
-    found = profile(long_sum(), {"params": most})
+    found = profile(sum_table(), {"params": most})
     assert found.share == pytest.approx(wanted, rel=5 * found.error + 1e-9)
     assert found.error < 0.1
 
 
 def test_a_few_feasible_ones_of_a_huge_space_are_counted():
-    found = profile(long_sum(), {"params": 2})
+    found = profile(sum_table(), {"params": 2})
     assert found.error == 0
     assert found.share * 3.0**60 == pytest.approx(1 + 60 + 60 + 60 * 59 / 2)
 
@@ -62,13 +55,13 @@ def test_quartiles_and_ends_are_those_of_the_space():
 
 
 def test_without_a_budget_everything_is_feasible_and_nothing_is_said_of_it():
-    found = profile(long_sum())
+    found = profile(sum_table())
     assert (found.share, found.error) == (1.0, 0.0)
     assert "feasible" not in str(found)
 
 
 def test_the_table_names_metrics_and_the_share():
-    text = str(profile(long_sum(), {"params": 20}))
+    text = str(profile(sum_table(), {"params": 20}))
     assert text.splitlines()[0].split() == ["smallest", "25%", "median", "75%", "largest"]
     assert [line.split()[0] for line in text.splitlines()[1:5]] == ["macs", "params", "act_mem_mb", "size_mb"]
     assert text.splitlines()[-1].startswith("feasible within params <= 20: ")
@@ -76,7 +69,7 @@ def test_the_table_names_metrics_and_the_share():
 
 
 def test_bounds_that_contradict_each_other_have_no_share():
-    found = profile(long_sum(), {"params": (None, 50), "size_mb": (70e-6, None)})
+    found = profile(sum_table(), {"params": (None, 50), "size_mb": (70e-6, None)})
     assert (found.share, found.error) == (0.0, 0.0)
     assert str(found).endswith(": none")
 
@@ -92,15 +85,15 @@ def test_the_share_is_that_of_what_obeys_the_constraints():
 
 
 def test_equal_seeds_give_equal_profiles():
-    assert profile(long_sum(), {"params": 20}, seed=1) == profile(long_sum(), {"params": 20}, seed=1)
-    assert profile(long_sum(), {"params": 20}, seed=1) != profile(long_sum(), {"params": 20}, seed=2)
+    assert profile(sum_table(), {"params": 20}, seed=1) == profile(sum_table(), {"params": 20}, seed=1)
+    assert profile(sum_table(), {"params": 20}, seed=1) != profile(sum_table(), {"params": 20}, seed=2)
 
 
 def test_what_cannot_be_profiled_is_refused():
     with pytest.raises(InfeasibleBudgetError, match="no architecture has params of at least 121"):
-        profile(long_sum(), {"params": (121, None)})
+        profile(sum_table(), {"params": (121, None)})
     with pytest.raises(BudgetError, match="no metric 'parms'"):
-        profile(long_sum(), {"parms": 3})
+        profile(sum_table(), {"parms": 3})
     with pytest.raises(ConfigError, match="at least one sample, got 0"):
-        profile(long_sum(), samples=0)
-    assert math.isfinite(profile(long_sum(), samples=1).metrics["macs"][1])
+        profile(sum_table(), samples=0)
+    assert math.isfinite(profile(sum_table(), samples=1).metrics["macs"][1])

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from factor_spaces import all_codes, budgets, cost_table, cost_tables, deviation
+from factor_spaces import all_codes, budgets, cost_tables, deviation, sum_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,13 +18,6 @@ SAMPLES = 20_000
 
 def region_of(table, spec=None):
     return Region(table.space, table, Budget.parse(spec, table))
-
-
-def sums(decisions, choices, **factors):
-    """A space whose macs are half of the sum of all choices, which is also its flops."""
-    space = SearchSpace([Decision(f"d{n}", tuple(range(choices))) for n in range(decisions)])
-    total = Factors((choices,) * decisions, {(n,): np.arange(choices) for n in range(decisions)})
-    return cost_table(space, **{"flops": total, "params": total, "bytes": total, "activation_bytes": total, **factors})
 
 
 @given(st.data())
@@ -53,7 +46,7 @@ def test_proposals_are_uniform_over_exactly_what_is_feasible(data):
 
 @pytest.mark.parametrize("most", [58, 30, 10, 3, 0])
 def test_the_share_of_the_rarest_is_estimated_from_some_thousand_proposals(most):
-    table = sums(60, 3)
+    table = sum_table(60, 3)
     ways = np.polynomial.polynomial.polypow([1, 1, 1], 60)  # how many architectures have each sum
     tilted = Tilted(region_of(table, {"flops": most}))
     assert tilted.rate > 0.04
@@ -62,21 +55,21 @@ def test_the_share_of_the_rarest_is_estimated_from_some_thousand_proposals(most)
 
 @pytest.mark.parametrize("spec", [{"flops": (30, 30)}, {"flops": (118, None)}, {"flops": (90, 92), "params": "95%"}])
 def test_lower_bounds_and_narrow_windows_are_met_by_many_proposals(spec):
-    tilted = Tilted(region_of(sums(60, 3), spec))
+    tilted = Tilted(region_of(sum_table(60, 3), spec))
     assert tilted.rate > 0.03
     assert len(tilted.propose(np.random.default_rng(0), 1000)) > 10
 
 
 def test_bounds_that_contradict_each_other_are_proven_to():
-    assert Tilted(region_of(sums(60, 3), {"flops": (None, 59), "params": (61, None)})).is_impossible
-    assert not Tilted(region_of(sums(60, 3), {"flops": (None, 60), "params": (60, None)})).is_impossible
+    assert Tilted(region_of(sum_table(60, 3), {"flops": (None, 59), "params": (61, None)})).is_impossible
+    assert not Tilted(region_of(sum_table(60, 3), {"flops": (None, 60), "params": (60, None)})).is_impossible
 
 
 def test_where_all_widths_act_on_each_other_draws_are_uniform_all_the_same():
     random = np.random.default_rng(0)
     area = np.outer(np.arange(1, 5), np.arange(1, 5))
     tables = {key: area * random.integers(1, 9) for key in itertools.combinations(range(40), 2)}
-    table = sums(40, 4, flops=Factors((4,) * 40, tables))
+    table = sum_table(40, 4, flops=Factors((4,) * 40, tables))
     codes = random.integers(0, 4, size=(100_000, 40))
     values = table.evaluate(codes, "flops")
     high = float(np.quantile(values, 0.01))
@@ -103,5 +96,7 @@ def test_constraints_that_are_sums_are_tilted_as_a_budget_is():
 
 
 def test_equal_generators_give_equal_proposals():
-    first, second = (Tilted(region_of(sums(20, 3), {"flops": 5})).propose(np.random.default_rng(3), 100) for _ in "ab")
+    first, second = (
+        Tilted(region_of(sum_table(20, 3), {"flops": 5})).propose(np.random.default_rng(3), 100) for _ in "ab"
+    )
     assert (first == second).all()
