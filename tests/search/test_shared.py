@@ -16,6 +16,7 @@ from mutorch.search.objectives import Objectives
 from mutorch.search.ranks import Ranks
 from mutorch.search.shared import SharedStudy
 from mutorch.search.shared_loop import Participant
+from mutorch.search.strategies import STRATEGIES
 from mutorch.space import Decision, SearchSpace
 
 SPACE = SearchSpace(
@@ -25,6 +26,7 @@ SPACE = SearchSpace(
         Decision("op", ("conv", "skip", "pool")),
     ]
 )
+SMALL = SearchSpace([Decision("depth", (1, 2, 3, 4))])
 RUN = {"space": SPACE.fingerprint, "seed": 0}
 
 
@@ -70,10 +72,25 @@ def pool(function=evaluate):
 # ---- one participant -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", ["evolution", "random"])
-def test_a_search_of_one_participant_is_a_function_of_its_seed(storage, strategy):
-    one, same = (run(f"{storage}{n}", strategy=strategy) for n in (1, 2))
-    other = run(f"{storage}3", strategy=strategy, seed=4)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_learns_from_what_others_evaluate(tmp_path, strategy):
+    log = f"journal:///{tmp_path}/trials.log"
+    with join(log) as one, join(log) as two:
+        both = [participant(study, num_trials=24, strategy=STRATEGIES[strategy]) for study in (one, two)]
+        for who in [both[0], both[1]] * 5:
+            who._look()
+            number = who._claim()
+            evaluation = pool()
+            evaluation.submit(number, who._mine[number][0])
+            who._evaluate(evaluation, ())
+        assert not any(who.take_part(pool()) for who in both)
+        assert found(both[0].trials()) == found(both[1].trials())
+    assert len({str(trial.architecture) for trial in both[0].trials()}) == 24
+
+
+def test_a_search_of_one_participant_is_a_function_of_its_seed(storage):
+    one, same = (run(f"{storage}{n}") for n in (1, 2))
+    other = run(f"{storage}3", seed=4)
     assert found(one) == found(same) != found(other)
     assert [trial.index for trial in one] == list(range(12))
     assert [trial.metrics for trial in one] == [evaluate(trial.architecture) for trial in one]
@@ -96,8 +113,8 @@ def test_calling_the_same_line_again_shows_the_same_and_a_larger_number_goes_on(
 
 
 def test_a_space_that_is_used_up_ends_the_search(storage):
-    history = run(storage, num_trials=1000)
-    assert (len(history), history.exhausted) == (36, True)
+    history = search_space(SMALL, lambda a: a["depth"], num_trials=100, log=storage)
+    assert (len(history), history.exhausted) == (4, True)
 
 
 def test_optuna_sees_decisions_as_parameters_objectives_as_values_and_the_rest_as_attributes(storage):
@@ -142,8 +159,8 @@ def test_results_that_are_no_numbers_and_errors_come_back(storage):
             raise ValueError("out of memory")
         return math.nan if architecture["depth"] == 1 else 1e-30
 
-    first = run(storage, strange, on_error="record", num_trials=30)
-    assert repr(found(run(storage, strange, on_error="record", num_trials=30))) == repr(found(first))
+    first = run(storage, strange, on_error="record", num_trials=24)
+    assert repr(found(run(storage, strange, on_error="record", num_trials=24))) == repr(found(first))
     assert {trial.score for trial in first} == {-math.inf, 1e-30}
     assert {trial.error for trial in first} == {None, "ValueError: out of memory"}
 

@@ -13,7 +13,7 @@ from mutorch.errors import ConfigError, SpaceError
 from mutorch.mutators import ChannelMutator, Mutator
 from mutorch.pruning import Prices, uniform
 from mutorch.pruning.shrink import SHARES
-from mutorch.search.greedy_slim import ladders
+from mutorch.search.ladders import ladders
 from mutorch.space import Architecture, SearchSpace, random_at
 from mutorch.subnet import export
 from mutorch.utils import ExampleInputs

@@ -104,7 +104,7 @@ class OptunaStrategy:
                 self._open(len(trial.values))
                 self._running.extend(self._started(architecture) for architecture in self._early)
             self._known.append(trial.architecture)
-            self._finish(self._running.popleft(), trial)
+            self._finish(self._running_of(trial.architecture), trial)
 
     def _proposed(self, random: Random) -> Architecture | None:
         trial = self.study.ask(self._distributions)
@@ -137,6 +137,15 @@ class OptunaStrategy:
                 yield way
             for attempt in range(_MUTATIONS):
                 yield space.mutate(anchor, random, prob=attempt / _MUTATIONS / 4)
+
+    def _running_of(self, architecture: Architecture) -> Any:
+        """The trial that runs with this architecture; a new one for what another machine asked for."""
+        params = self._params(architecture)
+        for running in self._running:
+            if running.params == params:
+                self._running.remove(running)
+                return running
+        return self._started(architecture)
 
     def _started(self, architecture: Architecture) -> Any:
         """A running trial of the study with these parameters."""

@@ -4,6 +4,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mutorch.errors import ResumeError
 from mutorch.utils import whole_file
@@ -122,9 +123,9 @@ def _rewrite(path: Path, content: bytes, found: Scan, keep_following: bool) -> R
 
 def _sorted_out(
     content: bytes, found: Scan, keep_following: bool
-) -> tuple[list[dict[str, object]], list[tuple[int, bytes, str]]]:
+) -> tuple[list[dict[str, Any]], list[tuple[int, bytes, str]]]:
     """What the lines to keep say, and the others with their numbers and what is wrong with them."""
-    kept: list[dict[str, object]] = []
+    kept: list[dict[str, Any]] = []
     rejected: list[tuple[int, bytes, str]] = []
     indices: set[int] = set()
     for number, (line, is_whole) in enumerate(split(content), start=1):

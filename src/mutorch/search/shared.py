@@ -241,7 +241,7 @@ class SharedStudy:
         except self._optuna.exceptions.UpdateFinishedTrialError:
             # An attempt whose answer was lost may have done it.
             ended = self._call(self._storage.get_trial, trial_id)
-            return ended.state.name == state and ended.user_attrs.get(_BY) == self._by
+            return bool(ended.state.name == state and ended.user_attrs.get(_BY) == self._by)
         return True
 
     def _is_dead(self, trial: Any) -> bool:

@@ -14,6 +14,8 @@ class Strategy(Protocol):
 
     What `ask` returns must depend only on how it was made and on what was told, so that a search can be resumed by
     telling it the log. Several architectures may be asked for before the first of them is told; they are told in the order of asking.
+    In a search that several machines share it is told what all of them evaluate, and not of what it asked for and another has
+    begun just before.
     """
 
     def ask(self) -> Architecture | None:
