@@ -2,15 +2,18 @@ import json
 import math
 import re
 import struct
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 from torch import nn
 
+from mutorch.cost import Costs, Measured
 from mutorch.errors import SpaceError, StateError
 from mutorch.reporting import Section, Table, write_report
 from mutorch.search import History, Trial
 from mutorch.space import Decision, SearchSpace
+from mutorch.subnet.remeasure import Remeasured
 
 
 def elements(page, tag):
@@ -116,9 +119,31 @@ def test_the_same_history_gives_the_same_page(tmp_path, make_history, space):
 
 
 def test_the_page_of_a_long_search_stays_small_and_says_how(tmp_path, make_history, space):
-    page = write_report(make_history(3000), tmp_path, space=space)
-    assert page.stat().st_size < 1_500_000
-    assert "3,000 trials are drawn as an image" in text(page)
+    page = write_report(make_history(1200), tmp_path, space=space)
+    assert page.stat().st_size < 1_000_000
+    assert "1,200 trials are drawn as an image" in text(page)
+
+
+def test_odd_names_and_numbers_are_shown_as_they_are(tmp_path):
+    name = '<b>&"]]>'
+    priced = Trial(0, {name: "<script>alert(1)</script>"}, math.inf, {"[red]": math.nan}, Costs(10, 1, 0.1, 0.1))
+    page = write_report(
+        History([priced, Trial(1, {name: "x" * 300}, 1e300), Trial(2, {name: "y"}, 2.0)]), tmp_path, title="<i>"
+    )
+    assert "<i>" in text(page)
+    assert json.dumps({name: "<script>alert(1)</script>"}) in text(page)
+    assert not list(elements(page, "script"))
+    assert json.loads((tmp_path / "card.json").read_text())["best"]["score"] == "inf"
+
+
+def test_latency_that_was_measured_again_is_shown(tmp_path, make_history):
+    history = make_history(3)
+    again = Remeasured(history.trials[1].architecture, Measured.of([2.0, 2.5, 3.0], runtime="eager"), 2.0, False)
+    page = write_report(replace(history, measured={1: again}), tmp_path)
+    assert "Latency, measured again" in headings(page)
+    assert "1 2.5 ms 2 ms +25.0% outside" in " ".join(
+        " ".join(cell.text or "" for cell in row) for row in elements(page, "tr")
+    )
 
 
 def test_without_costs_there_is_no_front_and_without_numbers_no_preferences(tmp_path):

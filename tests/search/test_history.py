@@ -44,6 +44,19 @@ def test_rows_are_flat():
     assert row == {"index": 3, "score": 0.5, **costs, "acc": 0.5, "loss": 2.0, "op": "c3"}
 
 
+def test_what_was_measured_is_a_cost_like_those_that_are_counted():
+    costs = [Costs(10 * n, n, 0.5, 0.25, {"latency_ms": 5.0 - n}) for n in range(1, 4)]
+    history = History([Trial(n, {"op": n}, n / 10, {}, cost) for n, cost in enumerate(costs)])
+    assert [row["latency_ms"] for row in history.table()] == [4.0, 3.0, 2.0]
+    assert indices(history.pareto("latency_ms")) == [2]
+    with pytest.raises(StateError, match="no metric 'latency'; did you mean 'latency_ms'"):
+        history.pareto("latency")
+
+
+def test_trials_without_costs_are_on_no_front_of_costs():
+    assert indices(History([trial(0, 0.5, 30), Trial(1, {}, 0.9)]).pareto()) == [0]
+
+
 def test_a_search_without_trials_or_costs_says_so():
     with pytest.raises(StateError, match="no trials yet"):
         _ = History([]).best

@@ -260,7 +260,7 @@ def histories(draw):
     return History(trials, objectives=aims, run={"strategy": draw(st.sampled_from(["evolution", "random", "mine"]))})
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(histories())
 def test_no_history_is_too_odd_to_draw(history):
     figures = [progress_figure(history, by="time"), history.plot()]
@@ -270,3 +270,18 @@ def test_no_history_is_too_odd_to_draw(history):
         figures.append(hypervolume_figure(history))
     for figure in figures:
         figure.draw_without_rendering()
+
+
+def test_the_star_is_the_best_of_the_history_also_where_it_was_measured_again():
+    from dataclasses import replace
+
+    from mutorch.cost import Measured
+    from mutorch.subnet.remeasure import Remeasured
+
+    history = searched()
+    other = history.top(2)[1]
+    within = Remeasured(other.architecture, Measured.of([1.0, 1.0], runtime="eager"), 1.0, True)
+    history = replace(history, measured={other.index: within})
+    star = next(one for one in pareto_figure(history).axes[0].collections if one.get_label() == "best")
+    assert star.get_offsets().tolist() == [[other.costs.macs, other.score]]
+    assert preferences(history)[0].winner == other.architecture["op"]

@@ -107,6 +107,7 @@ def write_report(
         *sections,
         _searched(history, card, notes),
         *_front(history, baselines),
+        *_measured(history),
         *_figures(history, space, baseline),
         _winner(history.best.architecture if winner is None else winner, space),
         *_parts(subnet),
@@ -159,6 +160,23 @@ def _front(history: History, baselines: Mapping[str, Mapping[str, float]] | None
         ],
     )
     return [drawn]
+
+
+def _measured(history: History) -> list[Section]:
+    """The latency of the best, where a runner measured it again."""
+    words = {True: "within", False: "outside", None: ""}
+    rows = [
+        [
+            str(index),
+            f"{one.measured.median_ms:.4g} ms",
+            "" if one.predicted_ms is None else f"{one.predicted_ms:.4g} ms",
+            "" if one.off is None else f"{one.off:+.1%}",
+            words[one.within],
+        ]
+        for index, one in history.measured.items()
+    ]
+    table = Table(("trial", "measured", "predicted", "off", "the bound"), rows, frozenset({0, 1, 2, 3}))
+    return [Section("Latency, measured again", table=table)] if rows else []
 
 
 def _figures(history: History, space: SearchSpace | None, baseline: History | None) -> list[Section]:

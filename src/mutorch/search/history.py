@@ -76,6 +76,7 @@ class History:
         if metric is None and len(self.objectives) > 1:
             return _front(feasible)
         metric = metric or "macs"
+        feasible = [trial for trial in feasible if trial.costs is not None] or feasible
         front: list[Trial] = []
         for trial in sorted(feasible, key=lambda t: (_cost(t, metric), *t.key)):
             if not front or trial.score > front[-1].score:

@@ -126,8 +126,8 @@ def choice_text(choice: Choice, length: int = 16) -> str:
 
 def number_text(value: float) -> str:
     """A number with four digits, and a suffix where it is large."""
-    if not math.isfinite(value):
-        return str(value)
+    if not math.isfinite(value) or abs(value) >= 1e15:
+        return f"{value:.4g}"
     for factor, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= factor:
             return f"{value / (1e3 if suffix == 'k' else factor):.4g}{suffix}"

@@ -111,11 +111,11 @@ def _panel(
         axes.plot(*staircase(x[on_front], y[on_front], signs).T, color=BLUE, linewidth=1, alpha=0.7)
     axes.scatter(x[on_front], y[on_front], s=26, color=BLUE, zorder=3, label=f"Pareto front, {on_front.sum()}")
     keep = [on_front]
-    best = _best(trials)
-    if drawn[best]:
-        keep.append(np.arange(len(trials)) == best)
+    is_best = np.array([trial.index == history.best.index for trial in trials])
+    if drawn[is_best].all():
+        keep.append(is_best)
         star = {"s": 170, "marker": "*", "color": ORANGE, "edgecolors": "white", "linewidths": 0.8, "zorder": 4}
-        axes.scatter(x[best : best + 1], y[best : best + 1], label="best", **star)
+        axes.scatter(x[is_best], y[is_best], label="best", **star)
     others = _baselines(axes, baselines, across, up)
     kept = np.logical_or.reduce(keep)
     outside = scale(axes, "x", across, np.append(x[drawn], others[:, 0]), np.append(x[kept], others[:, 0]))
@@ -146,10 +146,6 @@ def _undominated(values: Values) -> Mask:
     # A row at a time: all pairs at once would be gigabytes for long searches.
     beaten = [bool(((values >= one).all(axis=1) & (values > one).any(axis=1)).any()) for one in values]
     return ~np.array(beaten, dtype=bool)
-
-
-def _best(trials: Sequence[Trial]) -> int:
-    return min(range(len(trials)), key=lambda number: trials[number].key)
 
 
 def _baselines(axes: Axes, baselines: Mapping[str, Mapping[str, float]], across: Quantity, up: Quantity) -> Values:

@@ -70,7 +70,9 @@ def preferences(history: Searched, *, share: float = 0.1, space: SearchSpace | N
     order = np.argsort(-one.sign * scores, kind="stable")
     best = [trials[number] for number in order[: max(5, math.ceil(share * len(trials)))]]
     weights = importance(history, space)
-    return [_preference(name, trials, best, space, weights[name]) for name in decision_names(history, space)]
+    return [
+        _preference(name, trials, best, history.best, space, weights[name]) for name in decision_names(history, space)
+    ]
 
 
 def preference_figure(history: Searched, *, share: float = 0.1, space: SearchSpace | None = None) -> Figure:
@@ -88,11 +90,11 @@ def preference_figure(history: Searched, *, share: float = 0.1, space: SearchSpa
 
 
 def _preference(
-    name: str, trials: Sequence[Trial], best: Sequence[Trial], space: SearchSpace | None, weight: float
+    name: str, trials: Sequence[Trial], best: Sequence[Trial], first: Trial, space: SearchSpace | None, weight: float
 ) -> Preference:
     choices = choices_of(name, trials, space)
     shares = [_shares(name, some, choices, space) for some in (trials, best)]
-    winner = best[0].architecture
+    winner = first.architecture
     return Preference(
         name,
         tuple(choices),

@@ -26,6 +26,10 @@ class Searched(Protocol):
         """All trials, in order."""
 
     @property
+    def best(self) -> Trial:
+        """The best of them."""
+
+    @property
     def objectives(self) -> tuple[str, ...]:
         """What was maximised, or with a minus before it minimised."""
 
