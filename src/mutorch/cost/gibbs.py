@@ -120,12 +120,12 @@ class _Step:
     def draw(self, random: np.random.Generator, codes: NDArray[np.intp], keep: NDArray[np.float64]) -> None:
         states = self._states.shape[1]
         rows = [flat(codes, before, self._counts) for before, _, _ in self._options]
-        chosen = np.empty(codes.shape[1], dtype=np.intp)
-        uniform = random.random(codes.shape[1])
+        chosen = np.empty(len(keep), dtype=np.intp)
+        uniform = random.random(len(keep))
         if len(self._options) == 1:
             chosen = _found(self._options[0][1], rows[0], uniform, states)
         else:
-            which = random.integers(len(self._options), size=codes.shape[1])
+            which = random.integers(len(self._options), size=len(keep))
             for number, (_, ends, _) in enumerate(self._options):
                 mine = which == number
                 chosen[mine] = _found(ends, rows[number][mine], uniform[mine], states)
@@ -139,8 +139,9 @@ class _Step:
 def _found(
     ends: NDArray[np.float64], rows: NDArray[np.intp], uniform: NDArray[np.float64], states: int
 ) -> NDArray[np.intp]:
-    found = np.searchsorted(ends, rows + uniform, side="right") - rows * states
-    return np.minimum(found, states - 1)  # `rows + uniform` may round up to the next row
+    found: NDArray[np.intp] = np.searchsorted(ends, rows + uniform, side="right") - rows * states
+    np.minimum(found, states - 1, out=found)  # `rows + uniform` may round up to the next row
+    return found
 
 
 def _alike(totals: Sequence[LogTable]) -> list[LogTable]:

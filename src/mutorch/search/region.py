@@ -64,18 +64,20 @@ class Region:
 
     def within(self, codes: Codes) -> NDArray[np.bool_]:
         """Which of many architectures are in it."""
-        return self.obeys(codes) & np.logical_and.reduce(
-            [term.holds(term.factors.evaluate(codes)) for term in self.terms] or [np.ones(len(codes), dtype=np.bool_)]
-        )
+        within = self.obeys(codes)
+        for term in self.terms:
+            within &= term.holds(term.factors.evaluate(codes))
+        return within
 
     def obeys(self, codes: Codes) -> NDArray[np.bool_]:
         """Which of many architectures keep to what is no term."""
-        if self.allowed.is_everything or (self.is_whole and not self.rules):
-            return np.ones(len(codes), dtype=np.bool_)
         if not self.is_whole:
             return self.allowed.mask(codes)
         columns = np.asarray(codes).T
-        return np.logical_and.reduce([rule[tuple(columns[list(key)])] for key, rule in self.rules.items()])
+        obeys = np.ones(len(codes), dtype=np.bool_)
+        for key, rule in self.rules.items():
+            obeys &= rule[tuple(columns[list(key)])]
+        return obeys
 
     def random(self, random: np.random.Generator, size: int) -> NDArray[np.int64]:
         """Random architectures that obey the rules; where there are constraints that are neither, only the first do."""
