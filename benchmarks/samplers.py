@@ -27,7 +27,6 @@ from mutorch.search import (
     Evolution,
     History,
     InProcess,
-    OptunaStrategy,
     Outcome,
     hypervolume,
     search_space,
@@ -192,7 +191,6 @@ def run() -> dict[str, float]:
                 print(f"  digits, {name}, ahead {ahead}, {SEEDS[name]} seeds, {count}: {regret:.3f}", flush=True)
     large: dict[str, StrategyFactory] = {
         "evolution, population 50": lambda feasible, seed: Evolution(feasible, seed, population=50),
-        "nsga2, in Optuna's own setting": lambda feasible, seed: OptunaStrategy(feasible, seed, sampler=_nsga2),
     }
     for name, strategy in {
         **{name: name for name in STRATEGIES if name not in ("cmaes", "tpe", "predictor")},
@@ -203,9 +201,3 @@ def run() -> dict[str, float]:
             found[f"front, {name}: share of hypervolume after {count}"] = volume
             print(f"  front, {name}, {count}: {share:.3f} of the points, {volume:.4f} of the volume", flush=True)
     return found | speed()
-
-
-def _nsga2(seed: int, num_objectives: int) -> object:
-    from optuna.samplers import NSGAIISampler
-
-    return NSGAIISampler(seed=seed)

@@ -123,9 +123,9 @@ def make_sampler(name: str, seed: int, num_objectives: int = 1) -> Any:
     constrained = {} if _has_constraints() else {"constraints_func": violation_of}
     with quiet():
         if name == "nsga2":
-            return samplers.NSGAIISampler(population_size=20, crossover_prob=0.5, seed=seed, **constrained)
+            return samplers.NSGAIISampler(population_size=20, seed=seed, **constrained)
         if name == "nsga3":
-            return samplers.NSGAIIISampler(population_size=20, crossover_prob=0.5, seed=seed, **constrained)
+            return samplers.NSGAIIISampler(population_size=20, seed=seed, **constrained)
         if name == "tpe":
             return samplers.TPESampler(seed=seed, multivariate=True, **constrained)
         require("cmaes", extra="optuna")
