@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mutorch.errors import ConfigError
-from mutorch.search import Evolution, Feasible, InProcess, loop, search_space
+from mutorch.search import Evolution, Feasible, InProcess, pools, search_space
 from mutorch.space import Decision, SearchSpace
 
 SPACE = SearchSpace([Decision(name, tuple(range(5))) for name in "abcdef"])
@@ -169,7 +169,7 @@ def test_evolution_with_two_objectives_comes_near_to_their_front():
 
 
 def test_no_trial_begins_after_the_time_is_over_and_the_log_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop.time, "monotonic", count().__next__)
+    monkeypatch.setattr(pools.time, "monotonic", count().__next__)
     options = {"log": tmp_path / "log.jsonl", "num_trials": 40}
     part = search_space(SPACE, score, max_seconds=25, **options)
     assert 10 < len(part) < 30
