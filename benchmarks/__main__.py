@@ -15,6 +15,7 @@ from benchmarks import (
     differentiable,
     differentiable_quality,
     enas_quality,
+    history,
     feasible,
     latency_table,
     pruned_latency,
@@ -44,6 +45,7 @@ SUITES = {
     "differentiable_quality": differentiable_quality.run,
     "enas_quality": enas_quality.run,
     "values_in_layers": values_in_layers.run,
+    "history": history.run,
     "workers": workers.run,
 }
 RESULTS = Path(__file__).parent / "results"

@@ -43,9 +43,13 @@ def found(history):
     return [(t.index, t.architecture, t.score, t.values, dict(t.metrics), t.costs, t.error) for t in history]
 
 
-@pytest.fixture(params=["sqlite", "journal"])
+@pytest.fixture
 def storage(request, tmp_path):
-    return f"{request.param}:///{tmp_path}/trials.{request.param}"
+    kind = getattr(request, "param", "journal")
+    return f"{kind}:///{tmp_path}/trials.{kind}"
+
+
+both_kinds = pytest.mark.parametrize("storage", ["sqlite", "journal"], indirect=True)
 
 
 def study_of(storage, name):
@@ -96,6 +100,7 @@ def test_a_search_of_one_participant_is_a_function_of_its_seed(storage):
     assert [trial.metrics for trial in one] == [evaluate(trial.architecture) for trial in one]
 
 
+@both_kinds
 def test_calling_the_same_line_again_shows_the_same_and_a_larger_number_goes_on(storage):
     calls = []
 
@@ -117,6 +122,7 @@ def test_a_space_that_is_used_up_ends_the_search(storage):
     assert (len(history), history.exhausted) == (4, True)
 
 
+@both_kinds
 def test_optuna_sees_decisions_as_parameters_objectives_as_values_and_the_rest_as_attributes(storage):
     history = run(f"{storage}#digits", objective=["accuracy", "-seconds"], constraints={"seconds": 2.0})
     study = study_of(storage, "digits")
@@ -251,6 +257,7 @@ def test_ranks_cannot_share(storage):
 # ---- several participants --------------------------------------------------------------------------------------------
 
 
+@both_kinds
 def test_participants_in_turns_learn_from_each_other_and_evaluate_nothing_twice(storage):
     told, calls = [], []
 
@@ -277,6 +284,7 @@ def test_participants_in_turns_learn_from_each_other_and_evaluate_nothing_twice(
         assert [index for chooser, index in told if chooser == id(who._chooser)] == list(range(10))
 
 
+@both_kinds
 def test_of_two_that_claim_the_same_at_once_the_lower_number_keeps_it(storage):
     wanted = SPACE.sample(0)
     with join(storage) as one, join(storage) as two:
@@ -360,6 +368,7 @@ def test_ctrl_c_returns_what_was_found_and_frees_the_rest(storage):
     assert calls[4] == calls[5]
 
 
+@both_kinds
 def test_who_gives_no_sign_of_life_is_taken_for_dead_and_its_late_result_dropped(storage):
     patient = f"{storage}#study=digits&patience=0.3"
     with join(patient) as one, join(patient) as two:
