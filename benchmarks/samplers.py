@@ -193,7 +193,7 @@ def run() -> dict[str, float]:
         "evolution, population 50": lambda feasible, seed: Evolution(feasible, seed, population=50),
     }
     for name, strategy in {
-        **{name: name for name in STRATEGIES if name not in ("cmaes", "tpe", "predictor")},
+        **{name: name for name in STRATEGIES if name not in ("cmaes", "tpe")},
         **large,
     }.items():
         for count, (share, volume) in fronts(strategy, range(FRONT_SEEDS)).items():

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.floating[Any]]
@@ -33,7 +34,7 @@ class GaussianProcess:
     features: Matrix
     scale: float
     noise: float
-    whitening: Matrix  # the inverse of the Cholesky factor of what the values have in common
+    factor: Matrix  # the Cholesky factor of what the values have in common
     whitened: Matrix
     center: float
     spread: float
@@ -46,10 +47,10 @@ class GaussianProcess:
         similar = features @ features.T
         settings = [(scale, noise) for scale in _SCALES for noise in _NOISES]
         scale, noise = max(settings, key=lambda setting: _likelihood(shifted, _common(similar, *setting)))
-        whitening = np.linalg.inv(np.linalg.cholesky(_common(similar, scale, noise)))
-        whitened = whitening @ shifted
+        factor = np.linalg.cholesky(_common(similar, scale, noise))
+        whitened = _solved(factor, shifted[:, None])[:, 0]
         spread = float(np.sqrt((whitened**2).mean())) or 1.0
-        return cls(features, scale, noise, whitening, whitened, center, spread)
+        return cls(features, scale, noise, factor, whitened, center, spread)
 
     def predict(self, features: Matrix, pending: Matrix | None = None) -> tuple[Matrix, Matrix]:
         """Mean and standard deviation for other architectures.
@@ -57,11 +58,11 @@ class GaussianProcess:
         Args:
             pending: architectures whose values will be seen, so that not much is left to learn from their like.
         """
-        common = self.whitening @ _kernel(self.features @ features.T, self.scale)
+        common = _solved(self.factor, _kernel(self.features @ features.T, self.scale))
         mean = self.center + common.T @ self.whitened
         variance = 1.0 - (common**2).sum(axis=0)
         if pending is not None and len(pending):
-            own = self.whitening @ _kernel(self.features @ pending.T, self.scale)
+            own = _solved(self.factor, _kernel(self.features @ pending.T, self.scale))
             among = _kernel(pending @ pending.T, self.scale) - own.T @ own + self.noise * np.eye(len(pending))
             left = _kernel(pending @ features.T, self.scale) - own.T @ common
             variance = variance - (left * np.linalg.solve(among, left)).sum(axis=0)
@@ -79,5 +80,11 @@ def _common(similar: Matrix, scale: float, noise: float) -> Matrix:
 def _likelihood(shifted: Matrix, common: Matrix) -> float:
     """The logarithm of how likely the values are, at the amplitude that makes them likeliest."""
     factor = np.linalg.cholesky(common)
-    whitened = np.linalg.solve(factor, shifted)
+    whitened = _solved(factor, shifted[:, None])
     return float(-0.5 * len(shifted) * np.log((whitened**2).mean() + 1e-24) - np.log(np.diag(factor)).sum())
+
+
+def _solved(factor: Matrix, right: Matrix) -> Matrix:
+    """NumPy has none that knows what is zero."""
+    solved = torch.linalg.solve_triangular(torch.from_numpy(factor), torch.from_numpy(right), upper=False)
+    return np.asarray(solved.numpy())
