@@ -141,6 +141,28 @@ def almost_full(write):
     return almost
 
 
+@pytest.mark.parametrize("written", ["all", "half", "nothing"])
+def test_ctrl_c_in_the_midst_of_a_write_loses_nothing(tmp_path, monkeypatch, written):
+    path = tmp_path / "run.jsonl"
+    real = os.write
+
+    def interrupted(descriptor, content):
+        if b'"index": 0' not in content:
+            return real(descriptor, content)
+        real(descriptor, {"all": content, "half": content[:50], "nothing": b""}[written])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if written == "half" else "error")
+        assert same(read(path), TRIALS[: 2 if written == "all" else 1])
+    write(path, TRIALS[2 if written == "all" else 1 :])
+    assert same(read(path), TRIALS)
+
+
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 
