@@ -29,17 +29,23 @@ def _one_thread():
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def nodes():
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         cluster = cluster_utils.Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "resources": {"head": 1}}
+            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
         )
-        ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
         yield cluster
-        ray.shutdown()
         cluster.shutdown()
+
+
+@pytest.fixture
+def cluster(nodes):
+    """The cluster, with this process connected to it."""
+    ray.init(address=nodes.address, logging_level="ERROR", log_to_driver=False)
+    yield nodes
+    ray.shutdown()
 
 
 def test_ray_passes_the_check_of_pools_with_the_ray_that_is_there(cluster):
@@ -94,7 +100,6 @@ def test_a_cluster_without_a_place_is_an_error_that_says_what_it_has(cluster):
 
 
 def test_a_ray_that_the_search_started_ends_with_it():
-    ray.shutdown()
     assert not ray.is_initialized()
     found = searched(workers=RayWorkers(2, threads=1), num_trials=12)
     assert found == searched(num_trials=12)
