@@ -125,6 +125,20 @@ def test_a_log_goes_on_where_it_was_stopped(planted, tmp_path):
     assert json.loads(lines[1])["architecture"] == planted.mutator.space.max
 
 
+def test_a_walk_that_is_shared_goes_on_where_it_was_stopped(planted, tmp_path):
+    def stopping(trial, total):
+        if trial.index == 20:
+            raise KeyboardInterrupt
+
+    log, whole = f"journal:///{tmp_path}/walk.log", planted.slim()
+    other = Planted()
+    with pytest.raises(KeyboardInterrupt):
+        other.slim(log=log, on_trial=stopping)
+    assert other.slim(log=log) == whole
+    assert other.slim(log=log) == whole
+    assert len(other.evaluated) == len(planted.evaluated)
+
+
 def test_scores_that_are_no_numbers_are_avoided(planted):
     real = planted.score
     planted.score = lambda architecture: float("nan") if architecture["0"] < 8 else real(architecture)

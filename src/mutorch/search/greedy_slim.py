@@ -90,7 +90,7 @@ class GreedySlimming:
             )
         self._now = self._space.max
         self._round: list[Architecture] = [self._now]
-        self._scores: list[float] = []
+        self._scores: dict[int, float] = {}
         self._asked = 0
         self.found: list[Slimmed | None] = [None] * len(self._budgets)
         steps = sum(len(ladder) - 1 for ladder in self._ladders.values())
@@ -104,14 +104,15 @@ class GreedySlimming:
         return self._round[self._asked - 1]
 
     def tell(self, trial: Trial) -> None:
-        self._scores.append(as_score(trial.score))
+        # By architecture: where several machines share the walk, each is told what others evaluated of the round.
+        self._scores[self._round.index(trial.architecture)] = as_score(trial.score)
         if len(self._scores) < len(self._round):
             return
         metric = next(iter(self._budgets[0].bounds))
         best = min(range(len(self._round)), key=lambda i: (-self._scores[i], self._table(self._round[i])[metric], i))
         self._now = self._round[best]
         self._note(self._scores[best])
-        self._scores, self._asked = [], 0
+        self._scores, self._asked = {}, 0
         self._round = [] if all(self.found) else self._steps()
         if not self._round and not all(self.found):
             left = next(budget for budget, found in zip(self._budgets, self.found, strict=True) if found is None)

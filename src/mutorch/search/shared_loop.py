@@ -66,6 +66,8 @@ class Participant:
                 "log, or start the processes each by itself"
             )
         width, wait = getattr(pool, "count", 1), 0.01
+        self._look()
+        self._strategy()  # which is told of everything, also where nothing is left to do
         while True:
             self._look()
             if len(self.finished) >= self.num_trials:
