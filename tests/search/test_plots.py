@@ -64,6 +64,16 @@ def test_the_front_is_drawn_through_the_trials_that_history_says():
     assert star.get_offsets().tolist() == [[history.best.costs.macs, history.best.score]]
 
 
+def test_the_front_of_three_objectives_is_that_of_the_history():
+    draw = random.Random(0)
+    values = [tuple(draw.randrange(6) for _ in range(3)) for _ in range(80)]
+    history = History([Trial(n, {}, one[0], values=one) for n, one in enumerate(values)], objectives=("a", "b", "c"))
+    front = history.pareto()
+    for axes, (across, up) in zip(pareto_figure(history).axes, [(1, 0), (2, 0), (2, 1)], strict=True):
+        drawn = next(one for one in axes.collections if one.get_label() == f"Pareto front, {len(front)}")
+        assert sorted(drawn.get_offsets().tolist()) == sorted([t.values[across], t.values[up]] for t in front)
+
+
 def test_objectives_to_minimise_are_drawn_in_their_own_unit_and_three_of_them_in_three_panels():
     two = pareto_figure(searched(objectives=("accuracy", "-macs")))
     assert [axes.get_xlabel() for axes in two.axes] == ["macs, less is better"]

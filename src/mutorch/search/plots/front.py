@@ -111,7 +111,8 @@ def _panel(
         axes.plot(*staircase(x[on_front], y[on_front], signs).T, color=BLUE, linewidth=1, alpha=0.7)
     axes.scatter(x[on_front], y[on_front], s=26, color=BLUE, zorder=3, label=f"Pareto front, {on_front.sum()}")
     keep = [on_front]
-    is_best = np.array([trial.index == history.best.index for trial in trials])
+    best = history.best.index
+    is_best = np.array([trial.index == best for trial in trials])
     if drawn[is_best].all():
         keep.append(is_best)
         star = {"s": 170, "marker": "*", "color": ORANGE, "edgecolors": "white", "linewidths": 0.8, "zorder": 4}
@@ -143,9 +144,15 @@ def _first(values: Values) -> Mask:
 
 
 def _undominated(values: Values) -> Mask:
-    # A row at a time: all pairs at once would be gigabytes for long searches.
-    beaten = [bool(((values >= one).all(axis=1) & (values > one).any(axis=1)).any()) for one in values]
-    return ~np.array(beaten, dtype=bool)
+    """Whether no other row is better. Sorted like this, nothing is beaten by what comes after it."""
+    found = np.zeros(len(values), dtype=bool)
+    front = np.empty((0, values.shape[1]))
+    for number in np.lexsort(-values.T[::-1]):
+        one = values[number]
+        if not ((front >= one).all(axis=1) & (front > one).any(axis=1)).any():
+            found[number] = True
+            front = np.vstack([front, one])
+    return found
 
 
 def _baselines(axes: Axes, baselines: Mapping[str, Mapping[str, float]], across: Quantity, up: Quantity) -> Values:

@@ -68,7 +68,8 @@ def parallel_figure(
     figure = new_figure(max(6.0, 1.5 * len(lines) + 1.5), 4.8)
     axes = figure.subplots()
     _draw(figure, axes, lines, score, values, holds)
-    best = next(number for number, trial in enumerate(history.trials) if trial.index == history.best.index)
+    winner = history.best.index
+    best = next(number for number, trial in enumerate(history.trials) if trial.index == winner)
     path = [line.places[best] for line in lines]
     axes.plot(range(len(lines)), path, color=ORANGE, linewidth=2.4, marker="o", markersize=4, zorder=4)
     labels = _labels(history, lines)

@@ -70,9 +70,8 @@ def preferences(history: Searched, *, share: float = 0.1, space: SearchSpace | N
     order = np.argsort(-one.sign * scores, kind="stable")
     best = [trials[number] for number in order[: max(5, math.ceil(share * len(trials)))]]
     weights = importance(history, space)
-    return [
-        _preference(name, trials, best, history.best, space, weights[name]) for name in decision_names(history, space)
-    ]
+    first = history.best
+    return [_preference(name, trials, best, first, space, weights[name]) for name in decision_names(history, space)]
 
 
 def preference_figure(history: Searched, *, share: float = 0.1, space: SearchSpace | None = None) -> Figure:
