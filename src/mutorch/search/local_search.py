@@ -60,6 +60,7 @@ class LocalSearch:
             return
         self._climb += 1
         self._front = [other for other in self._front if not _beats(trial, other)] + [trial]
+        self._ways = {other.index: self._ways[other.index] for other in self._front if other.index in self._ways}
 
     def _neighbours(self, trial: Trial) -> Iterator[Architecture]:
         if trial.index not in self._ways:

@@ -26,9 +26,9 @@ class PredictorGuided:
 
     In the spirit of BANANAS (White et al. 2019, arXiv 1910.11858): random architectures first; then a model is fitted to what was
     told, and of a pool of mutations and crossovers of the best and of random architectures the one with the highest upper
-    confidence bound is asked for. The model is a Gaussian process over `Encoding`, which did at least as well as ensembles of ridge
-    regressions and of networks. What was asked for and not told yet counts as known, so that several
-    asked at once differ. With several objectives, each has a model, and every ask weighs them anew at random (ParEGO, Knowles
+    confidence bound is asked for. The model is a Gaussian process over `Encoding`, which does about as well as ensembles of ridge
+    regressions or of networks, and says how sure it is. What was asked for and not told yet counts as known, so that several
+    asked for at once differ. With several objectives, each has a model, and every ask weighs them anew at random (ParEGO, Knowles
     2006). Constraints have a model too, whose predictions are a penalty.
 
     Args:
@@ -69,6 +69,7 @@ class PredictorGuided:
         self._region = Region(feasible.space, feasible.table, feasible.budget)
         self._encoding = Encoding(feasible.space)
         self._asked: list[tuple[int, ...]] = []
+        self._seen: set[tuple[int, ...]] = set()
         self._told: list[Trial] = []
         self._best: list[Trial] = []
         self._models: list[GaussianProcess] = []
@@ -85,6 +86,7 @@ class PredictorGuided:
             architecture = self._feasible.draw(random)
         if architecture is not None:
             self._asked.append(self._feasible.space.encode(architecture))
+            self._seen.add(self._asked[-1])
         return architecture
 
     def tell(self, trial: Trial) -> None:
@@ -129,8 +131,7 @@ class PredictorGuided:
         children = np.where(random.random(children.shape) < rates, other, children)
         codes = self._encoding.canonical(np.concatenate([children, self._region.random(random, size // 4)]))
         codes = np.unique(codes[self._region.within(codes)], axis=0)
-        asked = set(self._asked)
-        return codes[[tuple(row) not in asked for row in codes.tolist()]]
+        return codes[[tuple(row) not in self._seen for row in codes.tolist()]]
 
     def _fit(self) -> None:
         trials = self._chosen()
