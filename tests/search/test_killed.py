@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import subprocess
 import sys
 
@@ -37,8 +38,17 @@ def logged():
 def evaluated():
     return evaluations.read_text().split() if evaluations.exists() else []
 
-TRIALS, rng, done, killed = 400, random.Random(seed), False, 0
-while killed < kills and not done:
+def finish():
+    before, calls = logged(), len(evaluated())
+    warnings.simplefilter("ignore")
+    found = run(log, workers)
+    assert not set(before) & set(evaluated()[calls:]), "what was in the log was evaluated again"
+    assert found == whole, "the history differs from that of an uninterrupted search"
+
+TRIALS, rng, killed, survived = 400, random.Random(seed), 0, 0
+whole = run()
+evaluations.unlink()
+while killed < kills:
     before, calls = logged(), len(evaluated())
     child = os.fork()
     if not child:
@@ -47,21 +57,22 @@ while killed < kills and not done:
         os._exit(0)
     time.sleep(rng.uniform(0.0, LONGEST))
     os.kill(child, signal.SIGKILL)
-    done = not os.WIFSIGNALED(os.waitpid(child, 0)[1])
-    killed += not done
+    was_killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    killed += was_killed
+    survived = max(survived, len(logged()) * was_killed)
     assert logged()[:len(before)] == before, "a record was lost"
     assert not set(before) & set(evaluated()[calls:]), "what was in the log was evaluated again"
-before, calls = logged(), len(evaluated())
-warnings.simplefilter("ignore")
-found = run(log, workers)
-assert not set(before) & set(evaluated()[calls:]), "what was in the log was evaluated again"
-assert found == run(), "the history differs from that of an uninterrupted search"
-print(killed, len(before), "the same history")
+    if not was_killed:  # a fast machine: once more from the beginning
+        finish()
+        log.unlink()
+        evaluations.unlink()
+finish()
+print(killed, survived, "the same history")
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here, to start many of them quickly")
-@pytest.mark.parametrize(("workers", "kills", "longest"), [(0, 50, 0.06), (2, 12, 0.3)])
+@pytest.mark.parametrize(("workers", "kills", "longest"), [(0, 50, 0.06), (2, 12, 0.2)])
 def test_a_search_killed_at_any_moment_ends_with_the_history_of_an_uninterrupted_one(tmp_path, workers, kills, longest):
     script = SCRIPT.replace("LONGEST", str(longest))
     seed = random.Random(workers).randrange(1000)
@@ -71,8 +82,7 @@ def test_a_search_killed_at_any_moment_ends_with_the_history_of_an_uninterrupted
         command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr
-    killed, finished, said = done.stdout.split(" ", 2)
-    assert int(killed) == kills
-    assert int(finished) > 20  # trials of killed processes
-    assert said == "the same history\n"
+    said = re.fullmatch(rf"{kills} (\d+) the same history\n", done.stdout)
+    assert said is not None
+    assert int(said[1]) > 20  # trials that outlived a kill
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluations", "run.jsonl"]
