@@ -149,6 +149,7 @@ def test_latency_that_was_measured_again_is_shown(tmp_path, make_history):
 def test_without_costs_there_is_no_front_and_without_numbers_no_preferences(tmp_path):
     plain = write_report(History([Trial(0, {"op": "a"}, 0.1), Trial(1, {"op": "b"}, 0.3)]), tmp_path / "plain")
     assert "Pareto front" not in headings(plain)
+    assert "grey: what other trials chose" in text(plain)
     failed = [Trial(n, {"op": "a"}, -math.inf, error="RuntimeError: no <memory>") for n in range(2)]
     broken = write_report(History(failed), tmp_path / "broken")
     assert headings(broken)[:3] == ["The best", "Progress", "The winner"]

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from mutorch.search.plots import (
     preference_figure,
     progress_figure,
 )
+from mutorch.search.plots.importance import distinct
 from mutorch.search.repeat import Repeated
-from mutorch.space import SearchSpace
+from mutorch.space import Decision, SearchSpace
 from mutorch.utils import whole_file
 
 from .architecture import architecture_figure
@@ -109,7 +110,7 @@ def write_report(
         *_front(history, baselines),
         *_measured(history),
         *_figures(history, space, baseline),
-        _winner(history.best.architecture if winner is None else winner, space),
+        _winner(history, winner, space),
         *_parts(subnet),
         Section("Run card", table=facts(readable(card)), text=["The same as data: card.json beside this page."]),
         _checklist(card),
@@ -221,12 +222,22 @@ def _figures(history: History, space: SearchSpace | None, baseline: History | No
     return found
 
 
-def _winner(architecture: Mapping[str, Any], space: SearchSpace | None) -> Section:
+def _winner(history: History, winner: Mapping[str, Any] | None, space: SearchSpace | None) -> Section:
+    architecture = history.best.architecture if winner is None else winner
     if not architecture:
         return Section("The winner", text=["The space has no decisions."])
+    others = "what else could have been" if space is not None else "what other trials chose"
+    space = space or _seen([*(trial.architecture for trial in history.trials), architecture], architecture)
     picture = Picture("architecture", architecture_figure(architecture, space), "the winner's choices")
-    text = ["Blue: what was chosen; grey: what else could have been."] if space is not None else []
+    text = [f"Blue: what was chosen; grey: {others}."]
     return Section("The winner", picture, text=text, code=json.dumps(architecture))
+
+
+def _seen(architectures: Sequence[Mapping[str, Any]], names: Iterable[str]) -> SearchSpace:
+    """A space of the choices that were taken, where nobody says what else there was."""
+    return SearchSpace(
+        Decision(name, tuple(distinct(one[name] for one in architectures if name in one))) for name in names
+    )
 
 
 def _parts(subnet: nn.Module | None) -> list[Section]:

@@ -1,6 +1,6 @@
 """How much of the differences in score a decision explains."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -58,13 +58,18 @@ def choices_of(name: str, trials: Sequence[Trial], space: SearchSpace | None) ->
     """The choices of a decision: those of the space, or those that trials have, numbers in order."""
     if space is not None:
         return list(space[name].choices)
-    seen: Mapping[object, Choice] = {
-        key(trial.architecture[name]): trial.architecture[name] for trial in trials if name in trial.architecture
-    }
-    found = list(seen.values())
-    if all(isinstance(one, int | float) for one in found):
-        return sorted(found)
-    return sorted(found, key=str)
+    return distinct(trial.architecture[name] for trial in trials if name in trial.architecture)
+
+
+def distinct(choices: Iterable[Choice]) -> list[Choice]:
+    """Each choice once, numbers in order.
+
+    Example:
+        >>> distinct([5, 3, 5]), distinct(["skip", "conv", "skip"])
+        ([3, 5], ['conv', 'skip'])
+    """
+    found = list({key(choice): choice for choice in choices}.values())
+    return sorted(found, key=None if all(isinstance(one, int | float) for one in found) else str)
 
 
 def _explained(
