@@ -26,7 +26,7 @@ from mutorch.subnet import SubnetLatency
 NUM_SAMPLES, FRESH, ROUNDS = 200, 60, 2
 
 
-def run(repeats: int = 16) -> dict[str, float]:
+def run(repeats: int = 30) -> dict[str, float]:
     """Rank correlation and relative errors, of the table on fresh subnets and as it says itself."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
