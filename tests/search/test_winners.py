@@ -1,11 +1,10 @@
 """Latency in a search: a table built of few measurements, and the best measured again."""
 
-
 import pytest
 import torch
 
 from mutorch.cost import LatencyTable
-from mutorch.errors import BudgetError, ConfigError
+from mutorch.errors import BudgetError, ConfigError, ResumeError
 from mutorch.search import search
 from mutorch.subnet import LatencyRunner, latency_table
 
@@ -81,6 +80,20 @@ def test_the_table_is_kept_beside_the_log_so_that_the_search_goes_on_with_the_sa
     assert LatencyTable.load(f"{log}.latency.json", toy.space)(toy.space.max) == pytest.approx(
         milliseconds(toy, toy.space.max), abs=1e-6
     )
+
+
+def test_latencies_of_another_device_are_not_taken_for_those_of_this_one(make_toy, tmp_path):
+    toy, log = make_toy(4), tmp_path / "run.jsonl"
+
+    def options(**device):
+        return {"runner": LatencyRunner(Board(), **device), "log": log, "example_inputs": toy.example_inputs}
+
+    search(toy.net, toy.mutator, toy.evaluate, num_trials=3, **options(device="phone"))
+    search(toy.net, toy.mutator, toy.evaluate, num_trials=4, **options(device="phone"))
+    with pytest.raises(
+        ResumeError, match=r"holds latencies of another setting \(.*phone.*\), and the runner is of watch"
+    ):
+        search(toy.net, toy.mutator, toy.evaluate, num_trials=5, **options(device="watch"))
 
 
 def test_a_latency_that_cannot_be_predicted_is_no_budget(make_toy):

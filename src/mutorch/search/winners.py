@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from mutorch.cost import CostTable, ExampleInputs, LatencyTable
+from mutorch.errors import ResumeError
 from mutorch.mutators import Mutator
 from mutorch.space import Architecture
 from mutorch.subnet import LatencyRunner, Remeasured, latency_table
@@ -20,6 +21,7 @@ from .history import History
 
 LATENCY = "latency_ms"
 """What the latency of a search's runner is called in budgets, objectives and costs."""
+_SETTING = ("device", "dtype", "threads", "batch")
 MOST = 20
 """How many are measured again at most where none is within the bound."""
 
@@ -40,13 +42,16 @@ def with_latency(
 
     Errors:
         LoadError: the file is of another space.
+        ResumeError: the file was measured otherwise than the runner measures.
     """
     if LATENCY in table.metrics:
         return table
 
     def content() -> dict[str, Any]:
         if file is not None and file.exists():
-            return LatencyTable.load(file, mutator.space).to_dict()
+            found = LatencyTable.load(file, mutator.space)
+            _check_same_device(found, runner, file)
+            return found.to_dict()
         measured = latency_table(net, mutator, example_inputs, runner=runner, costs=table, **options)
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -59,6 +64,21 @@ def with_latency(
 def file_beside(log: str | os.PathLike[str] | None) -> Path | None:
     """Where the latencies of a search with this log are kept; nowhere for a search without one, or one that machines share."""
     return None if log is None or "://" in str(log) else Path(f"{os.fspath(log)}.latency.json")
+
+
+def _check_same_device(table: LatencyTable, runner: LatencyRunner, file: Path) -> None:
+    options = {"threads": f"{runner.threads} threads", "batch": f"batch {runner.batch}"}
+    wanted = [
+        runner.name,
+        *(options.get(name, value) for name in _SETTING if (value := getattr(runner, name)) is not None),
+    ]
+    known = table.measured_on.replace(" (", ", ").split(", ")
+    missing = [word for word in wanted if word not in known]
+    if missing:
+        raise ResumeError(
+            f"{file} holds latencies of another setting ({table.measured_on}), and the runner is of {', '.join(missing)}; the search "
+            "went by these: give the same runner, or another log to start anew"
+        )
 
 
 def measured_again(
