@@ -142,7 +142,8 @@ class PredictorGuided:
         values = np.array([trial.values for trial in trials])
         columns = [_without_depths(column) for column in values.T]
         self._models = [GaussianProcess.fit(features, column) for column in columns]
-        self._range = np.array([[column.min(), max(column.max(), column.min() + 1e-12)] for column in columns]).T
+        low, high = np.min(columns, axis=1), np.max(columns, axis=1)
+        self._range = np.array([low, np.where(high > low, high, low + 1)])
         missed = _missed(trials)
         self._violation = GaussianProcess.fit(features, missed) if missed.any() else None
 
@@ -171,7 +172,7 @@ def _without_depths(column: Values) -> Values:
     if not len(known):
         return np.zeros(len(column))
     middle, best = float(np.median(known)), float(known.max())
-    return np.asarray(np.nan_to_num(column, neginf=-np.inf).clip(middle - 2 * (best - middle) - 1e-12, best))
+    return np.asarray(np.nan_to_num(column, neginf=-np.inf).clip(middle - 2 * (best - middle), best))
 
 
 def _missed(trials: Sequence[Trial]) -> Values:
