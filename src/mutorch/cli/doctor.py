@@ -17,7 +17,7 @@ EXTRAS = {
     "postgres": ("psycopg",),
     "ray": ("ray",),
     "tensorboard": ("tensorboard",),
-    "mlflow": ("mlflow_skinny",),
+    "mlflow": ("mlflow_skinny", "sqlalchemy", "alembic"),
     "lightning": ("lightning",),
     "transformers": ("transformers", "accelerate"),
 }
