@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mutorch.cost import Measured
 from mutorch.errors import LoadError
 from mutorch.reporting import Picture, Section, Table, architecture_figure, write_page, write_report
 from mutorch.search import History, read_history
 from mutorch.search.plots import pareto_figure
 from mutorch.search.plots.drawing import choice_text, legend_above, new_figure, quiet
 from mutorch.space import SearchSpace
+from mutorch.subnet import Remeasured
 
 
 def report_run(path: Path, *, title: str) -> Path:
@@ -31,7 +34,8 @@ def report_run(path: Path, *, title: str) -> Path:
     space = SearchSpace.from_json(json.dumps(results["space"])) if "space" in results else None
     if results.get("recipe") == "differentiable":
         return _report_learning(path, title, results, settings, space)
-    history = read_history(path / results["log"])
+    measured = {int(index): _remeasured(one) for index, one in results.get("measured", {}).items()}
+    history = replace(read_history(path / results["log"]), measured=measured)
     metric = results.get("metric", "accuracy")
     return write_report(
         history,
@@ -43,6 +47,10 @@ def report_run(path: Path, *, title: str) -> Path:
         sections=[_trained_alone(results, metric, settings["seed"], history), *_rounds(results.get("rounds", []))],
         notes=["Scored with the supernet's shared weights, which ranks subnets; it is not what they reach."],
     )
+
+
+def _remeasured(one: Mapping[str, Any]) -> Remeasured:
+    return Remeasured(**{**one, "measured": Measured(**one["measured"])})
 
 
 def _read(folder: Path, name: str) -> Any:

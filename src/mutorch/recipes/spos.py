@@ -112,7 +112,8 @@ def run_whole(run: "Run", on_trial: Sequence[OnTrial] = ()) -> Result:
     history = run.search()
     rows = run.train_alone(run.chosen(history))
     files = run.export(rows[0])
-    results = {"budget": str(run.budget), "metric": run.metric, "log": run.log.name}
+    measured = {index: asdict(one) for index, one in history.measured.items()}
+    results = {"budget": str(run.budget), "metric": run.metric, "log": run.log.name, "measured": measured}
     results |= {"space": json.loads(run.table.space.to_json())}
     write_json(run.output / "results.json", results | {"rows": [asdict(row) for row in rows]})
     return Result(

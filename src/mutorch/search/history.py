@@ -48,19 +48,18 @@ class History:
     def best(self) -> Trial:
         """The trial with the highest score among those that keep to all constraints; the earliest of equal ones.
 
-        Where the best were measured again, the best of those that are within the bound then, not only as predicted.
+        What was measured again and is outside of the bound then, whatever was predicted, is not the best.
 
         Errors:
             StateError: no trial.
         """
         if not self.trials:
             raise StateError("the search has no trials yet")
-        within = [index for index, one in self.measured.items() if one.within]
-        return min((trial for trial in self.trials if trial.index in within or not within), key=lambda trial: trial.key)
+        return min(self.trials, key=self._key)
 
     def top(self, count: int) -> list[Trial]:
-        """The best trials, best first; those that break constraints come last."""
-        return sorted(self.trials, key=lambda trial: trial.key)[:count]
+        """The best trials, best first; those that break constraints, or a bound when measured again, come last."""
+        return sorted(self.trials, key=self._key)[:count]
 
     def pareto(self, metric: str | None = None) -> list[Trial]:
         """The trials that no other beats in everything.
@@ -131,6 +130,10 @@ class History:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(rows)
+
+    def _key(self, trial: Trial) -> tuple[Any, ...]:
+        again = self.measured.get(trial.index)
+        return again is not None and again.within is False, *trial.key
 
     def __len__(self) -> int:
         return len(self.trials)
