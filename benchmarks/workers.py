@@ -1,5 +1,6 @@
 """How much faster workers evaluate than one of them, and what a trial costs that costs nothing."""
 
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
@@ -13,7 +14,9 @@ from mutorch.space import Architecture, Decision, SearchSpace
 
 SPACE = SearchSpace([Decision(f"block{number}", (1, 2, 3, 4)) for number in range(6)])
 SECONDS = 0.5
-TRIALS = 16
+TRIALS = 4
+TURNS = 7
+FORK = multiprocessing.get_context("fork")
 
 
 def calculate(amount: int) -> float:
@@ -57,17 +60,29 @@ def run() -> dict[str, float]:
     torch.set_num_threads(1)
     amount = amount_for(SECONDS)
     figures: dict[str, float] = {}
-    for name, factory in (("processes", Processes), ("Ray actors", RayWorkers)):
+    kinds: dict[str, Callable[[int], Processes | RayWorkers]] = {
+        "processes": Processes,
+        "Ray actors": lambda count: RayWorkers(count, num_cpus=0.5),  # the one and the two share two cores, in turns
+    }
+    with FORK.Pool(1) as one, FORK.Pool(2) as two:  # what this machine gives at this time
+        amounts = [amount] * TRIALS
+        single, double = in_turns(
+            lambda: one.map(calculate, amounts, 1), lambda: two.map(calculate, amounts, 1), repeats=TURNS
+        )
+        figures[f"speed of 2 plain processes over 1, trials of {SECONDS} s"] = single / double
+    for name, factory in kinds.items():
         figures |= _speedup(name, lambda _: calculate(amount), factory)
     figures |= _overhead()
     return figures
 
 
-def _speedup(name: str, evaluate: Callable[[Architecture], float], factory: type) -> dict[str, float]:
+def _speedup(
+    name: str, evaluate: Callable[[Architecture], float], factory: Callable[[int], Processes | RayWorkers]
+) -> dict[str, float]:
     evaluation = Evaluation(evaluate, 0)
     one, two = Started(factory(1), evaluation, 1), Started(factory(2), evaluation, 2)
     with one.pool, two.pool:
-        single, double = in_turns(lambda: one.evaluate(TRIALS), lambda: two.evaluate(TRIALS), repeats=3)
+        single, double = in_turns(lambda: one.evaluate(TRIALS), lambda: two.evaluate(TRIALS), repeats=TURNS)
     return {
         f"seconds of a trial of {SECONDS} s, one of 1 {name}": single / TRIALS,
         f"speed of 2 {name} over 1, trials of {SECONDS} s": single / double,
