@@ -18,7 +18,7 @@ def random_start(run: Mapping[str, Any], num_trials: int) -> int | None:
         >>> random_start({"strategy": "evolution"}, 100), random_start({"strategy": "random"}, 100), random_start({}, 100)
         (20, 100, None)
     """
-    name = run.get("strategy")
+    name = str(run.get("strategy"))
     if name == "random":
         return num_trials
     return min(STARTS[name], num_trials) if name in STARTS else None
