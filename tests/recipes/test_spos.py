@@ -97,7 +97,9 @@ def test_another_budget_or_a_longer_search_uses_the_trained_weights_again(finish
     assert all(trial.costs.macs <= 0.4 * again.table(again.table.largest()).macs for trial in again.history)
     heard = []
     longer = spos(
-        replace(TINY, search=replace(TINY.search, num_trials=9)), folder, on_trial=[lambda trial, _: heard.append(trial)]
+        replace(TINY, search=replace(TINY.search, num_trials=9)),
+        folder,
+        on_trial=[lambda trial, _: heard.append(trial)],
     )
     assert heard == longer.history.trials[6:]  # the new ones
     assert [t.architecture for t in longer.history][:6] == [t.architecture for t in finished[1].history]

@@ -140,7 +140,9 @@ class CrewPool:
         if self._starting.pop(worker, None) is not None:
             self._failed_starts += 1
             if self._failed_starts > self._retries:
-                raise WorkerError(f"no worker could be started, {self._failed_starts} times: {how}; {self._crew.shortage}")
+                raise WorkerError(
+                    f"no worker could be started, {self._failed_starts} times: {how}; {self._crew.shortage}"
+                )
         warnings.warn(f"worker {worker} ended without a trial: {how}; another one is started if needed", stacklevel=4)
 
     def _again(self, worker: int, task: _Task, how: str) -> None:
