@@ -4,6 +4,7 @@ import functools
 import itertools
 import math
 import statistics
+from functools import partial
 
 import numpy as np
 import optuna
@@ -64,8 +65,14 @@ def test_every_strategy_finds_better_than_random_search(strategy):
     assert mean_best(strategy, num_trials) > mean_best("random", num_trials) + 0.2
 
 
-def test_the_predictor_finds_more_than_evolution():
-    assert mean_best("predictor", 50) > mean_best("evolution", 50) + 0.5
+@pytest.mark.parametrize("model", ["process", "ensemble"])
+def test_the_predictor_finds_more_than_evolution(model):
+    assert mean_best(partial(PredictorGuided, model=model), 50) > mean_best("evolution", 50) + 0.5
+
+
+def test_a_predictor_is_one_of_those_there_are():
+    with pytest.raises(ConfigError, match="no model 'proces'; did you mean 'process'"):
+        PredictorGuided(Feasible(PLANTED), 0, model="proces")
 
 
 # ---- fronts ----------------------------------------------------------------------------------------------------------

@@ -58,23 +58,24 @@ class GaussianProcess:
         Args:
             pending: architectures whose values will be seen, so that not much is left to learn from their like.
         """
-        common = _solved(self.factor, _kernel(self.features @ features.T, self.scale))
+        common = _solved(self.factor, kernel(self.features @ features.T, self.scale))
         mean = self.center + common.T @ self.whitened
         variance = 1.0 - (common**2).sum(axis=0)
         if pending is not None and len(pending):
-            own = _solved(self.factor, _kernel(self.features @ pending.T, self.scale))
-            among = _kernel(pending @ pending.T, self.scale) - own.T @ own + self.noise * np.eye(len(pending))
-            left = _kernel(pending @ features.T, self.scale) - own.T @ common
+            own = _solved(self.factor, kernel(self.features @ pending.T, self.scale))
+            among = kernel(pending @ pending.T, self.scale) - own.T @ own + self.noise * np.eye(len(pending))
+            left = kernel(pending @ features.T, self.scale) - own.T @ common
             variance = variance - (left * np.linalg.solve(among, left)).sum(axis=0)
         return mean, self.spread * np.sqrt(variance.clip(1e-12))
 
 
-def _kernel(similar: Matrix, scale: float) -> Matrix:
+def kernel(similar: Matrix, scale: float) -> Matrix:
+    """What the values of architectures have in common that are so similar: half of it adds up by decisions, half is smooth."""
     return np.asarray(0.5 * similar + 0.5 * np.exp((similar - 1) / scale))
 
 
 def _common(similar: Matrix, scale: float, noise: float) -> Matrix:
-    return _kernel(similar, scale) + noise * np.eye(len(similar))
+    return kernel(similar, scale) + noise * np.eye(len(similar))
 
 
 def _likelihood(shifted: Matrix, common: Matrix) -> float:

@@ -1,22 +1,38 @@
 """Search guided by a model of the results so far."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mutorch.errors import ConfigError
+from mutorch.errors import ConfigError, nearest
 from mutorch.space import Architecture, random_at
 
 from .encoding import Codes, Encoding
 from .feasible import Feasible
-from .gaussian_process import GaussianProcess
+from .gaussian_process import GaussianProcess, Matrix
 from .history import Trial
 from .region import Region
+from .ridge_ensemble import RidgeEnsemble
 from .survivors import survivors
 
 Values = NDArray[np.float64]
 
+
+class Model(Protocol):
+    """What predicts: a Gaussian process or an ensemble."""
+
+    @classmethod
+    def fit(cls, features: Matrix, values: Matrix) -> "Model":
+        """The model for what was seen."""
+
+    def predict(self, features: Matrix, pending: Matrix | None = None) -> tuple[Matrix, Matrix]:
+        """Mean and standard deviation for other architectures; those that are pending count as known."""
+
+
+MODELS: Mapping[str, type[Model]] = {"process": GaussianProcess, "ensemble": RidgeEnsemble}
+"""What `PredictorGuided` may learn with."""
 _CHANGES = (1, 2, 4, 8)
 """How many decisions the mutations of the pool change, on average."""
 
@@ -26,13 +42,13 @@ class PredictorGuided:
 
     In the spirit of BANANAS (White et al. 2019, arXiv 1910.11858): random architectures first; then a model is fitted to what was
     told, and of a pool of mutations and crossovers of the best and of random architectures the one with the highest upper
-    confidence bound is asked for. The model is a Gaussian process over `Encoding`, which does about as well as ensembles of ridge
-    regressions or of networks, and says how sure it is. What was asked for and not told yet counts as known, so that several
+    confidence bound is asked for. The model is a Gaussian process over `Encoding`, or an ensemble of regressions. What was asked for and not told yet counts as known, so that several
     asked for at once differ. With several objectives, each has a model, and every ask weighs them anew at random (ParEGO, Knowles
     2006). Constraints have a model too, whose predictions are a penalty.
 
     Args:
         feasible, seed: see `StrategyFactory`.
+        model: `"process"` (a Gaussian process) or `"ensemble"` (ridge regressions of resamples, which do nearly as well).
         starts: how many architectures are random at first.
         pool: how many candidates are predicted for every ask.
         elite: how many of the best are mutated.
@@ -40,7 +56,7 @@ class PredictorGuided:
         max_trials: how many trials a model is fitted to at most: half of them the best, the others evenly from all.
 
     Errors:
-        ConfigError: numbers that are too small.
+        ConfigError: an unknown model, or numbers that are too small.
     """
 
     def __init__(
@@ -48,12 +64,15 @@ class PredictorGuided:
         feasible: Feasible,
         seed: int,
         *,
+        model: str = "process",
         starts: int = 8,
         pool: int = 256,
         elite: int = 10,
         confidence: float = 1.0,
         max_trials: int = 512,
     ) -> None:
+        if model not in MODELS:
+            raise ConfigError(f"no model {model!r}; {nearest(model, MODELS)}")
         for name, value, least in (
             ("starts", starts, 2),
             ("pool", pool, 1),
@@ -62,6 +81,7 @@ class PredictorGuided:
         ):
             if value < least:
                 raise ConfigError(f"{name} must be at least {least}, got {value}")
+        self._model = MODELS[model]
         self._feasible = feasible
         self._seed = seed
         self._starts, self._pool, self._elite = starts, pool, elite
@@ -72,8 +92,8 @@ class PredictorGuided:
         self._seen: set[tuple[int, ...]] = set()
         self._told: list[Trial] = []
         self._best: list[Trial] = []
-        self._models: list[GaussianProcess] = []
-        self._violation: GaussianProcess | None = None
+        self._models: list[Model] = []
+        self._violation: Model | None = None
         self._fitted = 0
         self._range = np.zeros((2, 1))
 
@@ -141,11 +161,11 @@ class PredictorGuided:
         )
         values = np.array([trial.values for trial in trials])
         columns = [_without_depths(column) for column in values.T]
-        self._models = [GaussianProcess.fit(features, column) for column in columns]
+        self._models = [self._model.fit(features, column) for column in columns]
         low, high = np.min(columns, axis=1), np.max(columns, axis=1)
         self._range = np.array([low, np.where(high > low, high, low + 1)])
         missed = _missed(trials)
-        self._violation = GaussianProcess.fit(features, missed) if missed.any() else None
+        self._violation = self._model.fit(features, missed) if missed.any() else None
 
     def _chosen(self) -> list[Trial]:
         if len(self._told) <= self._max_trials:
