@@ -31,7 +31,7 @@ class Choosing:
     """How a supernet is searched once it is trained.
 
     Attributes:
-        strategy: of `bignas` and `ofa`: `"evolution"` or `"random"`.
+        strategy: of `bignas` and `ofa`: a name that `mutorch.search` knows.
         num_trials: of these two: how many architectures are scored for each budget.
         calibration: on how many batches BatchNorm statistics of a subnet are measured.
     """
