@@ -105,6 +105,33 @@ def test_another_budget_or_a_longer_search_uses_the_trained_weights_again(finish
     assert [t.architecture for t in longer.history][:6] == [t.architecture for t in finished[1].history]
 
 
+@pytest.mark.filterwarnings("ignore:.*latencies vary")  # other tests run meanwhile
+def test_a_config_says_how_latency_is_measured_and_who_evaluates(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    config = {
+        "latency": {"runtime": "eager", "repeats": 2, "num_samples": 40},
+        "budget": {"macs": "60%"},
+        "objective": ["log_likelihood", "-latency_ms"],
+    }
+
+    def run(**options):
+        search = {"num_trials": 6, "calibration_samples": 256, **config, **options}
+        settings = Settings.from_config({"model": TINY.model, "data": TINY.data, "search": search})
+        return spos(replace(TINY, search=settings.search), folder)
+
+    first = run()
+    assert all(trial.values[1] == -trial.costs["latency_ms"] for trial in first.history)
+    assert len(first.history.measured) == 5
+    assert json.loads((folder / "results.json").read_text())["measured"].keys() == {
+        str(i) for i in first.history.measured
+    }
+    again = run(num_trials=8, workers=2)  # goes by the latencies that were measured first
+    assert again.history.trials[:6] == first.history.trials
+    with pytest.raises(ConfigError, match="'latency' has no key 'sample'; did you mean 'num_samples'"):
+        run(latency={"sample": 3})
+
+
 def test_results_are_plain_json(finished):
     folder, result = finished
     content = json.loads((folder / "results.json").read_text())
