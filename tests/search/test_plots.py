@@ -1,12 +1,13 @@
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mutorch.cost import Costs
+from mutorch.cost import Costs, Measured
 from mutorch.errors import ConfigError, StateError
 from mutorch.search import History, Trial
 from mutorch.search.plots import (
@@ -22,6 +23,7 @@ from mutorch.search.plots.quantities import LARGEST
 from mutorch.search.random_start import STARTS, random_start
 from mutorch.search.strategies import STRATEGIES
 from mutorch.space import Decision, SearchSpace
+from mutorch.subnet import Remeasured
 
 SPACE = SearchSpace([Decision("op", ("skip", "conv", "pool")), Decision("width", (8, 16, 32))])
 
@@ -283,15 +285,10 @@ def test_no_history_is_too_odd_to_draw(history):
 
 
 def test_the_star_is_the_best_of_the_history_also_where_it_was_measured_again():
-    from dataclasses import replace
-
-    from mutorch.cost import Measured
-    from mutorch.subnet.remeasure import Remeasured
-
     history = searched()
-    other = history.top(2)[1]
-    within = Remeasured(other.architecture, Measured.of([1.0, 1.0], runtime="eager"), 1.0, True)
-    history = replace(history, measured={other.index: within})
+    first, other = history.top(2)
+    outside = Remeasured(first.architecture, Measured.of([1.0, 1.0], runtime="eager"), 1.0, within=False)
+    history = replace(history, measured={first.index: outside})
     star = next(one for one in pareto_figure(history).axes[0].collections if one.get_label() == "best")
     assert star.get_offsets().tolist() == [[other.costs.macs, other.score]]
     assert preferences(history)[0].winner == other.architecture["op"]
