@@ -4,18 +4,20 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 
 import torch
 
 from benchmarks.measure import in_turns
 from mutorch.search import Evaluation, Processes, RayWorkers, search_space
 from mutorch.search.crew import CrewPool
-from mutorch.space import Architecture, Decision, SearchSpace
+from mutorch.space import Decision, SearchSpace
 
 SPACE = SearchSpace([Decision(f"block{number}", (1, 2, 3, 4)) for number in range(6)])
 SECONDS = 0.5
 TRIALS = 4
-TURNS = 7
+TURNS = 11
 FORK = multiprocessing.get_context("fork")
 
 
@@ -58,35 +60,31 @@ class Started:
 def run() -> dict[str, float]:
     """All figures by name."""
     torch.set_num_threads(1)
-    amount = amount_for(SECONDS)
-    figures: dict[str, float] = {}
+    return {**_speedups(amount_for(SECONDS)), **_overhead()}
+
+
+def _speedups(amount: int) -> dict[str, float]:
+    """One and two workers of each kind, all in turns: a machine that has less to give has it for all of them."""
+    evaluation, amounts = Evaluation(lambda _: calculate(amount), 0), [amount] * TRIALS
     kinds: dict[str, Callable[[int], Processes | RayWorkers]] = {
         "processes": Processes,
         "Ray actors": lambda count: RayWorkers(count, num_cpus=0.5),  # the one and the two share two cores, in turns
     }
-    with FORK.Pool(1) as one, FORK.Pool(2) as two:  # what this machine gives at this time
-        amounts = [amount] * TRIALS
-        single, double = in_turns(
-            lambda: one.map(calculate, amounts, 1), lambda: two.map(calculate, amounts, 1), repeats=TURNS
-        )
-        figures[f"speed of 2 plain processes over 1, trials of {SECONDS} s"] = single / double
-    for name, factory in kinds.items():
-        figures |= _speedup(name, lambda _: calculate(amount), factory)
-    figures |= _overhead()
+    with ExitStack() as stack:
+        calls: dict[str, Callable[[], object]] = {}
+        for count in (1, 2):
+            plain = stack.enter_context(FORK.Pool(count))
+            calls[f"{count} plain processes"] = partial(plain.map, calculate, amounts, 1)
+        for name, factory in kinds.items():
+            for count in (1, 2):
+                started = Started(factory(count), evaluation, count)
+                stack.enter_context(started.pool)
+                calls[f"{count} {name}"] = partial(started.evaluate, TRIALS)
+        taken = dict(zip(calls, in_turns(*calls.values(), repeats=TURNS), strict=True))
+    figures = {f"seconds of a trial of {SECONDS} s, 1 of plain processes": taken["1 plain processes"] / TRIALS}
+    for name in ("plain processes", *kinds):
+        figures[f"speed of 2 {name} over 1, trials of {SECONDS} s"] = taken[f"1 {name}"] / taken[f"2 {name}"]
     return figures
-
-
-def _speedup(
-    name: str, evaluate: Callable[[Architecture], float], factory: Callable[[int], Processes | RayWorkers]
-) -> dict[str, float]:
-    evaluation = Evaluation(evaluate, 0)
-    one, two = Started(factory(1), evaluation, 1), Started(factory(2), evaluation, 2)
-    with one.pool, two.pool:
-        single, double = in_turns(lambda: one.evaluate(TRIALS), lambda: two.evaluate(TRIALS), repeats=TURNS)
-    return {
-        f"seconds of a trial of {SECONDS} s, one of 1 {name}": single / TRIALS,
-        f"speed of 2 {name} over 1, trials of {SECONDS} s": single / double,
-    }
 
 
 def _overhead() -> dict[str, float]:
