@@ -52,6 +52,8 @@ class Bars:
     ) -> None:
         self._stage = ""
         self._live.stop()
+        if not self._live.console.is_interactive:
+            self._live.console.print()  # in a file, what is drawn last has no end of line
 
     def _drawn(self) -> RenderableType:
         if self._stage != SEARCHING or not self.panel.top:
