@@ -15,7 +15,9 @@ from torch import distributed, nn
 from worker_cases import SPACE, Fork, noisy, searched, searched_supernet, supernet, trials, wait_until
 
 from mutorch.errors import StateError
-from mutorch.search import Evaluation, InProcess, Processes, Ranks, search_space, worker_index
+from mutorch.mutators import Mutator
+from mutorch.search import Evaluation, InProcess, Processes, Ranks, search, search_space, worker_index
+from mutorch.subnet import LatencyRunner
 from mutorch.testing import check_pool
 
 PAGE = Path(__file__).parents[2] / "docs" / "many-workers.md"
@@ -66,6 +68,46 @@ def test_subnets_have_the_same_scores_on_all_ranks_though_their_batch_norms_saw_
         return searched_supernet(net)
 
     assert on_ranks(train_and_search) == all_returned(searched_supernet())
+
+
+def test_what_rank_0_measures_holds_for_all(on_ranks):
+    def search_by_latency(rank):
+        def board(model, inputs):  # a device of each rank's own
+            return 1 + rank + sum(parameter.numel() for parameter in model.parameters()) / 100
+
+        net = supernet()
+        history = search(
+            net,
+            Mutator(net),
+            lambda model: sum(parameter.numel() for parameter in model.parameters()),
+            runner=LatencyRunner(board),
+            example_inputs=torch.zeros(1, 4, 6, 6),
+            budget={"latency_ms": "70%"},
+            calibrate=False,
+            num_trials=8,
+        )
+        measured = {index: one.measured.median_ms for index, one in history.measured.items()}
+        return trials(history), [trial.costs for trial in history], measured
+
+    first, second = on_ranks(search_by_latency)
+    assert first == second == ("returned", search_by_latency(0))
+
+
+def test_an_error_of_a_measurement_on_rank_0_is_raised_on_all(on_ranks):
+    def broken(rank):
+        net = supernet()
+        search(
+            net,
+            Mutator(net),
+            float,
+            runner=LatencyRunner(lambda model, inputs: None),
+            calibrate=False,
+            example_inputs=torch.zeros(1, 4, 6, 6),
+        )
+
+    first, second = on_ranks(broken)
+    assert first == second
+    assert first[0] == "MeasureError"
 
 
 def test_each_rank_evaluates_its_share(on_ranks, tmp_path):
