@@ -122,5 +122,9 @@ def test_a_latency_that_cannot_be_predicted_is_no_budget(make_toy):
 def test_a_runner_needs_something_to_run_on(toy):
     with pytest.raises(ConfigError, match="a runner measures on example_inputs: give them too"):
         search(toy.net, toy.mutator, toy.evaluate, table=toy.table, runner=LatencyRunner(Board()))
+    with pytest.raises(
+        ConfigError, match="those who share a search need the same latencies: build one with mutorch.latency_table"
+    ):
+        run(toy, Board(), log="sqlite:///shared.db")
     with pytest.raises(ConfigError, match="remeasure must be a whole number of at least 1, got 0"):
         run(toy, Board(), remeasure=0)

@@ -70,7 +70,7 @@ def search(
         budget: see `Budget`; needs `example_inputs` or `table`. No candidate is outside of it.
         example_inputs: what the costs are counted on; a batch of one for costs per sample.
         table: the costs, where they are counted already.
-        strategy: `"evolution"`, `"random"` and the others of docs/search-under-a-budget.md, or a function of (`Feasible`, seed).
+        strategy: `"evolution"`, `"random"` and the others of docs/samplers.md, or a function of (`Feasible`, seed).
         num_trials: how many architectures to evaluate, those in the log included.
         max_seconds: begin no trial after that time; the same line again goes on, with a log. No limit unless given.
         seed: decides, with the scores, everything that is random.
@@ -80,8 +80,8 @@ def search(
             `{"latency_ms": 12.0, "recall": (0.9, None)}`. What breaks them ranks behind all that keeps to them.
         calibrate: batches to recalibrate with (inputs, or tuples that begin with them), a list or another iterable that
             can be read again; `False` to score with the supernet's statistics knowingly.
-        runner: how latency is measured, where it matters. Unless the table has `latency_ms` already, one is built of some measured
-            subnets before the search, and kept beside the log; budgets and objectives then know `latency_ms`, and the best of the
+        runner: how latency is measured, where it matters. Unless the table has `latency_ms` already (which it must in a search that
+            several share), one is built of some measured subnets before the search, and kept beside the log; budgets and objectives then know `latency_ms`, and the best of the
             search are measured again: `history.measured`.
         remeasure: how many of the best are measured again by the runner; more, as long as none is within the budget then.
         workers: how many processes evaluate, 0 for this one, or under torchrun for all ranks, each of which calls this; or a function
@@ -108,6 +108,11 @@ def search(
     if runner is not None:
         if table is None or example_inputs is None:
             raise ConfigError("a runner measures on example_inputs: give them too")
+        if is_address(log) and LATENCY not in table.metrics:
+            raise ConfigError(
+                "those who share a search need the same latencies: build one with mutorch.latency_table, save it, and give all of "
+                f"them table=costs.with_metric({LATENCY!r}, LatencyTable.load(...))"
+            )
         table = with_latency(table, net, mutator, example_inputs, runner, file_beside(log))
     history = search_space(
         mutator.space,

@@ -62,8 +62,8 @@ def with_latency(
 
 
 def file_beside(log: str | os.PathLike[str] | None) -> Path | None:
-    """Where the latencies of a search with this log are kept; nowhere for a search without one, or one that machines share."""
-    return None if log is None or "://" in str(log) else Path(f"{os.fspath(log)}.latency.json")
+    """Where the latencies of a search with this log are kept; nowhere for a search without one."""
+    return None if log is None else Path(f"{os.fspath(log)}.latency.json")
 
 
 def _check_same_device(table: LatencyTable, runner: LatencyRunner, file: Path) -> None:
