@@ -28,6 +28,12 @@ def report_run(path: Path, *, title: str) -> Path:
         ResumeError: no log, or a damaged one.
         MissingExtraError: the extra is not installed.
     """
+    if ":/" in str(path):
+        raise LoadError(
+            f"{path} is a storage that machines share: call the search again, which returns its history, and mutorch.reporting.write_report"
+        )
+    if not path.exists():
+        raise LoadError(f"there is no folder or log {path}")
     if path.is_file():
         return _report_log(path, title)
     results, settings = _read(path, "results.json"), _read(path, "settings.json")

@@ -53,9 +53,10 @@ def crowding(points: ArrayLike) -> NDArray[np.float64]:
     distance = np.zeros(len(values))
     for column in values.T:
         order = np.argsort(column, kind="stable")
-        span = column[order[-1]] - column[order[0]]
+        ends = column[order[[0, -1]]]
         distance[order[[0, -1]]] = np.inf
-        if np.isfinite(span) and span > 0:
+        span = ends[1] - ends[0] if np.isfinite(ends).all() else 0.0
+        if span > 0:
             distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
     return distance
 

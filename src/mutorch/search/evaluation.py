@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -64,7 +65,7 @@ class Evaluation:
         start = time.perf_counter()
         try:
             with seeded(self.seed, index):
-                result = as_plain(self.evaluate(architecture))
+                result = as_plain(self.evaluate(deepcopy(dict(architecture))))  # evaluate may take it apart
         except Exception as error:
             error.add_note(f"while evaluating trial {index}, {architecture}")
             return Outcome(index, None, time.perf_counter() - start, error)

@@ -94,14 +94,17 @@ class History:
         """
         feasible = [trial for trial in self.trials if trial.is_feasible and all(map(math.isfinite, trial.values))]
         if not feasible:
-            raise StateError("no trial keeps to all constraints, so there is no front")
+            raise StateError("no trial has finite values and keeps to all constraints, so there is no front")
         points = np.array([trial.values for trial in feasible])
         if reference is None:
             return hypervolume(points, points.min(axis=0).tolist())
         return hypervolume(points, [_reference(name, reference) for name in self.objectives or (SCORE,)])
 
     def table(self) -> list[dict[str, Any]]:
-        """Each trial as a flat dict (index, score, costs, metrics, one key per decision), for `pandas.DataFrame` and the like."""
+        """Each trial as a flat dict (index, score, costs, metrics, one key per decision), for `pandas.DataFrame` and the like.
+
+        A metric or a decision with a name that is taken stands as `metric.score`, `choice.index`.
+        """
         return [_row(trial) for trial in self.trials]
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
@@ -146,12 +149,17 @@ def _row(trial: Trial) -> dict[str, Any]:
     row: dict[str, Any] = {"index": trial.index, "score": trial.score}
     if trial.costs is not None:
         row |= {metric: trial.costs[metric] for metric in METRICS} | dict(trial.costs.measured)
-    row |= trial.metrics
+    row |= {_column(name, "metric", row): value for name, value in trial.metrics.items()}
     if trial.violation:
         row["violation"] = trial.violation
     if trial.error is not None:
         row["error"] = trial.error
-    return row | trial.architecture
+    return row | {_column(name, "choice", row): choice for name, choice in trial.architecture.items()}
+
+
+def _column(name: str, kind: str, row: Mapping[str, Any]) -> str:
+    """A name that the row does not have yet."""
+    return f"{kind}.{name}" if name in row else name
 
 
 def _front(trials: Sequence[Trial]) -> list[Trial]:

@@ -3,17 +3,17 @@
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mutorch.cost import Budget, Costs, CostTable
-from mutorch.errors import BudgetError, ResumeError
+from mutorch.errors import BudgetError, ConfigError, ResumeError
 from mutorch.space import Architecture
 
 from .evaluation import Outcome
 from .history import History, Trial
 from .log import Log
-from .objectives import Objectives
+from .objectives import SCORE, Objectives
 from .pools import Pool
 from .strategies import Strategy
 
@@ -63,7 +63,11 @@ class Judge:
             text = f"{type(outcome.error).__name__}: {outcome.error}"
             values = (-math.inf,) * max(len(self.objectives.names), 1)
             return Trial(outcome.index, architecture, -math.inf, {}, costs, seconds, values, error=text)
-        read = self.objectives.read(outcome.result, costs)
+        try:
+            read = self.objectives.read(outcome.result, costs)
+        except ConfigError as error:
+            error.add_note(f"while reading what came of trial {outcome.index}, {architecture}")
+            return self.trial(replace(outcome, result=None, error=error), architecture, costs)
         return Trial(
             outcome.index,
             architecture,
@@ -74,6 +78,22 @@ class Judge:
             read.values,
             read.violation,
         )
+
+    def same_aim(self, trial: Trial, aim: str | None) -> str | None:
+        """What is maximised where no objective is named: the first entry of the first result.
+
+        Errors:
+            ConfigError: a later result that begins with another entry.
+        """
+        if self.objectives.names or trial.error is not None:
+            return aim
+        name = next(iter(trial.metrics), SCORE)
+        if aim is not None and name != aim:
+            raise ConfigError(
+                f"what evaluate returned for trial {trial.index} begins with {name!r}, and before it was {aim!r}: name what to maximise "
+                f"by objective={aim!r}"
+            )
+        return name
 
 
 def ask_and_tell(
@@ -99,6 +119,7 @@ def ask_and_tell(
     known = {trial.index: trial for trial in log.trials if trial.index < num_trials}
     reached = max(known, default=-1)
     fresh: set[int] = set()
+    aim: str | None = None
     while len(trials) < num_trials:
         is_last = False
         while len(asked) < min(num_trials, len(trials) + ahead) and (len(asked) <= reached or not is_over()):
@@ -123,6 +144,7 @@ def ask_and_tell(
             log.append(known[number])
             fresh.add(number)
         trial = known.pop(turn)
+        aim = judge.same_aim(trial, aim)
         chooser.tell(trial)
         trials.append(trial)
         if turn in fresh:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mutorch.cost import Costs
+from mutorch.cost import METRICS, Costs
 from mutorch.errors import ConfigError, CostError, nearest
 
 SCORE = "score"
@@ -39,6 +39,10 @@ class Objectives:
         Errors:
             ConfigError: names that are no texts or stand there twice, or bounds that cannot be read.
         """
+        if isinstance(objective, Mapping | set | frozenset) or (objective is not None and not objective):
+            raise ConfigError(
+                f"an objective is a name, or a list of names, with a minus before those to minimise, got {objective!r}"
+            )
         names = () if objective is None else (objective,) if isinstance(objective, str) else tuple(objective)
         if not all(isinstance(name, str) and name.lstrip("-") for name in names):
             raise ConfigError(
@@ -115,6 +119,9 @@ def as_plain(result: Any) -> float | dict[str, float]:
         ConfigError: something else than a number or a dict of numbers.
     """
     if isinstance(result, Mapping):
+        for name in result:
+            if not isinstance(name, str):
+                raise ConfigError(f"the entries of what evaluate returns have texts as names, got {name!r}")
         return {name: _number(name, value) for name, value in result.items()}
     return _number(SCORE, result)
 
@@ -148,10 +155,13 @@ def _look_up(name: str, known: Mapping[str, float], costs: Costs | None, is_dict
             f"the objective {name!r} names an entry of what evaluate returns, and that is no dict but a number; return a "
             f"dict, or leave the objective out{'' if costs is not None else '; costs need example_inputs or a table'}"
         )
-    raise ConfigError(f"evaluate returned no {name!r}; {nearest(name, known)}")
+    hint = "; costs need example_inputs or a table" if costs is None and name in METRICS else ""
+    raise ConfigError(f"evaluate returned no {name!r}; {nearest(name, known)}{hint}")
 
 
 def _bounds(name: str, bound: Any) -> tuple[float, float]:
+    if name.startswith("-"):
+        raise ConfigError(f"constraint on {name!r}: constraints take no minus; write (lower, upper) of {name[1:]!r}")
     low, high = bound if isinstance(bound, tuple | list) and len(bound) == 2 else (None, bound)
     try:
         lower = -math.inf if low is None else float(low)
@@ -160,6 +170,8 @@ def _bounds(name: str, bound: Any) -> tuple[float, float]:
         raise ConfigError(
             f"constraint on {name!r}: cannot read {bound!r}; write a number (at most that), or a pair (lower, upper)"
         ) from None
+    if math.isnan(lower) or math.isnan(upper):
+        raise ConfigError(f"constraint on {name!r}: {bound!r} is no number to compare with")
     if not lower <= upper:
         raise ConfigError(f"constraint on {name!r}: the lower bound {low!r} is above the upper bound {high!r}")
     return lower, upper

@@ -81,7 +81,7 @@ class Processes:
         if self.devices is not None and (isinstance(self.devices, str) or not self.devices):
             raise ConfigError(f'devices is a list such as ["cuda:0", "cuda:1"], got {self.devices!r}')
         for device in self.devices or ():
-            torch.device(device)
+            _check_device(device)
 
     def __call__(self, evaluation: Evaluation) -> CrewPool:
         """The pool, for `search`; no process is started before there is something to evaluate."""
@@ -212,6 +212,15 @@ def check_numbers(*, count: int, threads: int | None, retries: int, timeout: flo
             raise ConfigError(f"{name} of workers must be a whole number of at least {least}, got {value!r}")
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0):
         raise ConfigError(f"timeout is seconds, more than 0, or None, got {timeout!r}")
+
+
+def _check_device(device: str | torch.device) -> None:
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ConfigError(f"no device {device!r}; {nearest(device, ('cpu', 'cuda:0', 'mps', 'xpu'))}") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"the device {str(device)!r} is not available here")
 
 
 @contextmanager

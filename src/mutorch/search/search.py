@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -28,7 +29,7 @@ from .pools import PoolFactory, deadline, is_first, make_pool, open_log
 from .shared import SharedStudy
 from .shared_loop import Participant
 from .strategies import StrategyFactory, make_strategy
-from .winners import LATENCY, file_beside, measured_again, with_latency
+from .winners import LATENCY, file_beside, latency_bounds, measured_again, with_latency
 
 AHEAD = 8
 """How many trials may be under way at once; a number of its own, so that results do not depend on how many work."""
@@ -76,8 +77,8 @@ def search(
         seed: decides, with the scores, everything that is random.
         objective: which entry to maximise where `evaluate` returns a dict, the first unless given; with a minus before it, to
             minimise. Several, costs among them, for a front: `["accuracy", "-macs"]`.
-        constraints: bounds on what is only known after the evaluation, as a budget is written but without shares:
-            `{"latency_ms": 12.0, "recall": (0.9, None)}`. What breaks them ranks behind all that keeps to them.
+        constraints: bounds on what is only known after the evaluation, in plain numbers: `{"seconds": 12.0}` is at most that,
+            `{"recall": (0.9, None)}` at least. What breaks them ranks behind all that keeps to them.
         calibrate: batches to recalibrate with (inputs, or tuples that begin with them), a list or another iterable that
             can be read again; `False` to score with the supernet's statistics knowingly.
         runner: how latency is measured, where it matters. Unless the table has `latency_ms` already (which it must in a search that
@@ -106,6 +107,8 @@ def search(
     _check_calibration(mutator.model, calibrate)
     table = _table(mutator, example_inputs, table, budget)
     if runner is not None:
+        if not isinstance(runner, LatencyRunner):
+            raise ConfigError(f"a runner is a LatencyRunner, such as LatencyRunner(runtime=...), got {runner!r}")
         if table is None or example_inputs is None:
             raise ConfigError("a runner measures on example_inputs: give them too")
         if is_address(log) and LATENCY not in table.metrics:
@@ -134,14 +137,20 @@ def search(
     )
     if runner is None or table is None or example_inputs is None or history.interrupted or not history.trials:
         return history
-    bounds = Budget.parse(budget, table)
-    return measured_again(
-        history,
-        lambda some: measure_again(
-            net, mutator, some, runner, example_inputs, table=table, budget=bounds, metric=LATENCY
-        ),
-        remeasure,
-    )
+    bounds = latency_bounds(Budget.parse(budget, table), Objectives.parse(objective, constraints))
+    try:
+        return measured_again(
+            history,
+            lambda some: measure_again(
+                net, mutator, some, runner, example_inputs, table=table, budget=bounds, metric=LATENCY
+            ),
+            remeasure,
+        )
+    except KeyboardInterrupt:
+        return replace(history, interrupted=True)
+    except Exception as error:  # what was found is worth more than what was to be measured
+        warnings.warn(f"the best could not be measured again: {type(error).__name__}: {error}", stacklevel=2)
+        return history
 
 
 def search_space(
@@ -174,11 +183,7 @@ def search_space(
         >>> history.best.architecture, history.best.score
         ({'depth': 1, 'width': 8}, -8.0)
     """
-    for name, value in (("num_trials", num_trials), ("ahead", ahead)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}")
-    if max_seconds is not None and not max_seconds > 0:
-        raise ConfigError(f"max_seconds must be above 0, or left out for no limit, got {max_seconds!r}")
+    _check_numbers(num_trials, ahead, seed, max_seconds)
     _check_word("resume mode", resume, ("auto", "never", "must"))
     _check_word("on_error", on_error, ("raise", "record"))
     if budget is not None and table is None:
@@ -187,7 +192,7 @@ def search_space(
     objectives = Objectives.parse(objective, constraints)
     feasible = Feasible(space, table, bounds)
     chooser = make_strategy(strategy, feasible, seed)
-    listeners = (on_trial,) if callable(on_trial) else tuple(on_trial or ())
+    listeners = _listeners(on_trial)
     run = {
         "space": space.fingerprint,
         "budget": {} if bounds is None else bounds.to_dict(),
@@ -256,12 +261,34 @@ def _check_calibration(model: nn.Module, calibrate: Any) -> None:
         raise ConfigError("calibrate must be a list or another iterable that can be read again, not an iterator")
 
 
+def _check_numbers(num_trials: Any, ahead: Any, seed: Any, max_seconds: Any) -> None:
+    for name, value in (("num_trials", num_trials), ("ahead", ahead)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise ConfigError(f"seed must be a whole number, got {seed!r}")
+    if max_seconds is not None and (not isinstance(max_seconds, int | float) or not max_seconds > 0):
+        raise ConfigError(f"max_seconds must be above 0, or left out for no limit, got {max_seconds!r}")
+
+
+def _listeners(on_trial: OnTrial | Sequence[OnTrial] | None) -> tuple[OnTrial, ...]:
+    listeners = (on_trial,) if callable(on_trial) else tuple(on_trial or ())
+    for listener in listeners:
+        if not callable(listener):
+            raise ConfigError(f"on_trial is a function of (trial, num_trials), or a list of these, got {listener!r}")
+    return listeners
+
+
 def _check_word(name: str, word: str, allowed: tuple[str, ...]) -> None:
     if word not in allowed:
         raise ConfigError(f"no {name} {word!r}; {nearest(word, allowed)}")
 
 
 def _open(log: str | os.PathLike[str] | None, run: Mapping[str, Any], resume: str) -> Log:
+    if log is not None and (not os.fspath(log) or os.path.isdir(log)):
+        raise ResumeError(
+            f"a log is a file, such as 'search.jsonl', got {os.fspath(log)!r}{' (a folder)' if log else ''}"
+        )
     exists = log is not None and os.path.exists(log)
     if exists and resume == "never":
         raise ResumeError(f"{log} exists; delete it, or give another log or resume='auto'")

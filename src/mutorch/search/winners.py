@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from mutorch.cost import CostTable, ExampleInputs, LatencyTable
+from mutorch.cost import Budget, CostTable, ExampleInputs, LatencyTable
 from mutorch.errors import ResumeError
 from mutorch.mutators import Mutator
 from mutorch.space import Architecture
@@ -18,6 +18,7 @@ from mutorch.subnet import LatencyRunner, Remeasured, latency_table
 
 from .first_rank import on_first_rank
 from .history import History
+from .objectives import Objectives
 
 LATENCY = "latency_ms"
 """What the latency of a search's runner is called in budgets, objectives and costs."""
@@ -79,6 +80,14 @@ def _check_same_device(table: LatencyTable, runner: LatencyRunner, file: Path) -
             f"{file} holds latencies of another setting ({table.measured_on}), and the runner is of {', '.join(missing)}; the search "
             "went by these: give the same runner, or another log to start anew"
         )
+
+
+def latency_bounds(budget: Budget, objectives: Objectives) -> Budget:
+    """What a measured latency must keep to: the budget and the constraints on it."""
+    pairs = [bounds[LATENCY] for bounds in (budget.bounds, objectives.constraints) if LATENCY in bounds]
+    if not pairs:
+        return Budget({})
+    return Budget({LATENCY: (max(low for low, _ in pairs), min(high for _, high in pairs))})
 
 
 def measured_again(
