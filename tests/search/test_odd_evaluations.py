@@ -42,6 +42,20 @@ def test_results_that_begin_with_another_entry_are_not_ranked_against_each_other
     assert {trial.score for trial in history} == {0.5}
 
 
+def test_those_who_share_a_search_do_not_mix_entries_either(tmp_path):
+    calls = []
+
+    def evaluate(architecture):
+        calls.append(architecture)
+        return {"acc": 0.5} if len(calls) < 4 else {"loss": 5.0}
+
+    log = f"sqlite:///{tmp_path}/trials.db"
+    with pytest.raises(ConfigError, match="begins with 'loss', and before it was 'acc'"):
+        search_space(SPACE, evaluate, num_trials=6, log=log)
+    calls.clear()
+    assert {trial.score for trial in search_space(SPACE, evaluate, num_trials=6, log=log)} == {0.5}
+
+
 @pytest.mark.parametrize("result", [{}, {"acc": 1.0}, {1: 2.0}, None])
 def test_a_result_that_cannot_be_read_is_recorded_like_an_error(result):
     def evaluate(architecture):
