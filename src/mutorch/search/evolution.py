@@ -1,7 +1,5 @@
 """Evolution of the best."""
 
-from bisect import insort
-
 from mutorch.errors import ConfigError
 from mutorch.space import Architecture, random_at
 
@@ -63,8 +61,4 @@ class Evolution:
         return self._feasible.draw(rng)
 
     def tell(self, trial: Trial) -> None:
-        if len(trial.values) > 1:
-            self._best = survivors([*self._best, trial], self._population)
-            return
-        insort(self._best, trial, key=lambda one: one.key)
-        del self._best[self._population :]
+        self._best = survivors([*self._best, trial], self._population)

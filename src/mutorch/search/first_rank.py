@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import torch.distributed as dist
+from torch import distributed
+
+from .ranks import are_many
+from .sending import pack_error, unpack_error
 
 T = TypeVar("T")
 
@@ -17,16 +20,16 @@ def on_first_rank(make: Callable[[], T]) -> T:
         >>> on_first_rank(lambda: 3)
         3
     """
-    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+    if not are_many():
         return make()
     sent: list[Any] = [None, None]
-    if dist.get_rank() == 0:
+    if distributed.get_rank() == 0:
         try:
             sent[0] = make()
         except Exception as error:
-            sent[1] = error
-    dist.broadcast_object_list(sent, src=0)
+            sent[1] = pack_error(error)
+    distributed.broadcast_object_list(sent, src=0)
     if sent[1] is not None:
-        raise sent[1]
+        raise unpack_error(sent[1])
     value: T = sent[0]
     return value

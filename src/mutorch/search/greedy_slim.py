@@ -15,8 +15,9 @@ from mutorch.space import Architecture
 
 from .evaluation import Evaluate
 from .feasible import Feasible
-from .history import Trial, as_score
+from .history import Trial
 from .ladders import ladders
+from .objectives import as_score
 from .search import search
 
 

@@ -15,7 +15,6 @@ from mutorch.subnet.remeasure import Remeasured
 
 from .dominance import dominates, hypervolume
 from .objectives import SCORE
-from .objectives import as_score as as_score
 from .plots import pareto_figure, progress_figure
 from .trial import Trial as Trial
 

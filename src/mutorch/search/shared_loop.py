@@ -48,6 +48,7 @@ class Participant:
     finished: dict[int, Trial] = field(default_factory=dict)
     _chooser: Strategy | None = None
     _claims: int = 0
+    _aim: str | None = None
     _seen: set[int] = field(default_factory=set)
     _trials: list[Any] = field(default_factory=list)
     _mine: dict[int, tuple[Architecture, Costs | None]] = field(default_factory=dict)
@@ -101,6 +102,7 @@ class Participant:
                 self.feasible.accept(self.study.architecture(trial))
             if trial.number not in self.finished and self.study.is_finished(trial):
                 self.finished[trial.number] = self.study.result(trial)
+                self._aim = self._aim or self.judge.same_aim(self.finished[trial.number], None)
                 if self._chooser is not None:
                     self._chooser.tell(self.finished[trial.number])
 
@@ -133,8 +135,7 @@ class Participant:
         architecture, costs = self._mine.pop(outcome.index)
         try:
             trial = self.judge.trial(outcome, architecture, costs)
-            aims = (self.judge.same_aim(other, None) for other in self.trials())
-            self.judge.same_aim(trial, next((aim for aim in aims if aim is not None), None))
+            self.judge.same_aim(trial, self._aim)
         except Exception as error:
             self.study.release(outcome.index, f"{type(error).__name__}: {error}")
             raise
